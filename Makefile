@@ -1,0 +1,94 @@
+# Everything that is done with this repository; `make help` lists it.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO ?= go
+# Which Envoy tests and demo use: a release that .tools/envoy.txt pins, or a
+# binary of your own (ENVOY=/path/to/envoy).
+ENVOY_VERSION ?= 1.40.0
+ENVOY ?= $(CURDIR)/.cache/envoy/$(ENVOY_VERSION)/envoy
+# How long each fuzzer runs, and the whole of the tests may.
+FUZZTIME ?= 60s
+TESTTIME ?= 30m
+
+# Linter and generator, built once per state of their module.
+tools := .cache/tools/$(shell cksum .tools/go.sum | cut -d' ' -f1)
+lint := $(tools)/golangci-lint
+gen := $(tools)/controller-gen
+# Packages whose tests have a function whose name starts with $(1).
+having = $(sort $(patsubst %/,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(1)' cmd xds snapshot tenancy identity bench 2>/dev/null))))
+
+.PHONY: help
+help: ## list these targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+.PHONY: build
+build: ## bin/bailiwick, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bailiwick ./cmd/bailiwick
+
+.PHONY: check
+check: $(lint) ## format, vet, lint, dependency direction, layout, generated files
+	@.tools/check-layout
+	@.tools/check-generated $(MAKE) --no-print-directory generate
+	@out=$$(gofmt -l cmd xds snapshot tenancy identity $(wildcard bench)); \
+		[ -z "$$out" ] || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(lint) run ./...
+
+.PHONY: test
+test: envoy ## all tests with the race detector, real Envoy included
+	ENVOY='$(abspath $(ENVOY))' $(GO) test -race -timeout $(TESTTIME) ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzzer for FUZZTIME each (60s)
+	@set -e; for file in $$(grep -rlE --include='*_test.go' '^func Fuzz' cmd xds snapshot tenancy identity); do \
+		for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' $$file); do \
+			echo "== $$name in $${file%/*}"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$${file%/*}; \
+		done; \
+	done
+
+.PHONY: soak
+soak: envoy ## the long form of the load and restart tests
+	@[ -n "$(call having,Test.*Soak)" ] || { echo "there are no soak tests"; exit 1; }
+	BAILIWICK_SOAK=full ENVOY='$(abspath $(ENVOY))' $(GO) test -count 1 -run Soak -timeout 4h -v $(call having,Test.*Soak)
+
+.PHONY: bench
+bench: ## Go benchmarks of all packages that have some
+	@[ -n "$(call having,Benchmark)" ] || { echo "there are no benchmarks"; exit 1; }
+	$(GO) test -run '^$$' -bench . -benchmem -timeout $(TESTTIME) $(call having,Benchmark)
+
+.PHONY: generate
+generate: $(gen) ## deep copies and CRD manifests from tenancy/v1alpha1
+	@mkdir -p deploy/crds
+	$(gen) object paths=./tenancy/v1alpha1/...
+	$(gen) crd paths=./tenancy/v1alpha1/... output:crd:dir=deploy/crds
+
+.PHONY: demo
+demo: build ## a mesh of two tenants on this machine (ONCE=1 ends by itself)
+	@$(GO) build -trimpath -o bin/demo ./cmd/demo
+	@$(MAKE) --no-print-directory envoy || echo "going on without Envoy"
+	@ENVOY='$(abspath $(ENVOY))' bin/demo $(if $(filter-out 0,$(ONCE)),--once)
+
+.PHONY: envoy
+envoy: ## fetch the pinned Envoy into .cache (ENVOY=/path uses another)
+	@[ -x '$(ENVOY)' ] || [ '$(origin ENVOY)' != file ] || .tools/fetch-envoy '$(ENVOY_VERSION)' '$(patsubst %/,%,$(dir $(ENVOY)))'
+	@[ -x '$(ENVOY)' ] || { echo "no Envoy at $(ENVOY)"; exit 1; }
+
+.PHONY: fmt
+fmt: $(lint) ## format all Go code
+	$(lint) fmt ./...
+
+.PHONY: clean
+clean: ## remove what was built; what was fetched stays
+	rm -rf bin .cache/tools
+
+# Minutes when nothing is cached, therefore kept by the checksum of their module.
+$(lint) $(gen): $(tools)/built
+$(tools)/built:
+	@mkdir -p $(tools)
+	cd .tools && CGO_ENABLED=0 $(GO) build -trimpath -o ../$(tools)/ \
+		github.com/golangci/golangci-lint/v2/cmd/golangci-lint sigs.k8s.io/controller-tools/cmd/controller-gen
+	@find .cache/tools -mindepth 1 -maxdepth 1 ! -name '$(notdir $(tools))' -exec rm -r {} +
+	@touch $@
