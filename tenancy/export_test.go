@@ -1,0 +1,10 @@
+package tenancy
+
+// Steps is what the events so far have cost.
+func (m *Model) Steps() int { return m.steps }
+
+// Left counts what an emptied Model still holds.
+func (m *Model) Left() int {
+	return len(m.spaces) + len(m.names) + len(m.tenants) + len(m.byDomain) + len(m.bundles) + len(m.requests) +
+		len(m.clusterGrants) + len(m.clusterFor) + len(m.clusterOf) + len(m.clusterAll) + len(m.denying)
+}

@@ -1,0 +1,116 @@
+package file
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"bailiwick.dev/bailiwick/tenancy"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// TestAnyHistoryIsAFreshLoad: however a directory came to hold what it holds,
+// the objects, and the errors, are those of a fresh load, as long as nothing in
+// it is broken. Passes happen at arbitrary moments between the changes.
+func TestAnyHistoryIsAFreshLoad(t *testing.T) {
+	base := t.TempDir()
+	runs := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		runs++
+		dir := filepath.Join(base, fmt.Sprint(runs))
+		put(t, dir, "platform/keep.yaml", tenant("acme")+tenant("globex")+namespace("a", "acme"))
+		put(t, dir, "tenants/acme/keep.yaml", service("a", "keep", "1"))
+		s, err := New(config(dir))
+		require.NoError(t, err)
+		now := make(map[tenancy.Ref]tenancy.Object)
+		pass := func() {
+			// As Run does after events: what was written to is read even if its
+			// size and time are the same.
+			dirty := make(map[string]bool)
+			sc := s.store.scan(nil)
+			for _, f := range sc.files {
+				dirty[f.real] = true
+			}
+			events, again := s.store.pass(sc, dirty)
+			require.False(rt, again)
+			for _, ev := range events {
+				require.False(rt, reflect.DeepEqual(now[ev.Ref], ev.Object), "an event without a difference")
+				if ev.Object == nil {
+					require.Contains(rt, now, ev.Ref)
+					delete(now, ev.Ref)
+				} else {
+					now[ev.Ref] = ev.Object
+				}
+			}
+		}
+		pass()
+		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			step(rt, t, dir)
+			if rapid.Bool().Draw(rt, "pass") {
+				pass()
+			}
+		}
+		pass()
+		fresh, err := New(config(dir))
+		require.NoError(t, err)
+		events, report := fresh.Load()
+		want := make(map[tenancy.Ref]tenancy.Object)
+		for _, ev := range events {
+			want[ev.Ref] = ev.Object
+		}
+		require.Equal(rt, want, now)
+		require.Equal(rt, report, s.store.report())
+		for ref := range want {
+			p, ok := fresh.Locate(ref)
+			q, also := s.Locate(ref)
+			require.True(rt, ok && also && p == q)
+		}
+		require.NoError(t, os.RemoveAll(dir))
+	})
+}
+
+// step changes the directory at one place.
+func step(rt *rapid.T, t *testing.T, dir string) {
+	files := []string{"platform/x.yaml", "platform/sub/y.yaml", "tenants/acme/x.yaml", "tenants/acme/s/y.yml", "tenants/globex/x.yaml", "tenants/globex/s/z.yaml"}
+	name := rapid.SampledFrom(files).Draw(rt, "file")
+	switch rapid.SampledFrom([]string{"write", "swap", "write", "remove", "rename", "folder"}).Draw(rt, "do") {
+	case "write":
+		put(t, dir, name, content(rt))
+	case "swap":
+		put(t, dir, filepath.Dir(name)+"/", "")
+		swap(t, dir, name, content(rt))
+	case "remove":
+		remove(t, dir, name)
+	case "rename":
+		to := filepath.Join(dir, rapid.SampledFrom(files).Draw(rt, "to"))
+		put(t, filepath.Dir(to), "/", "")
+		if err := os.Rename(filepath.Join(dir, name), to); err != nil {
+			require.ErrorIs(t, err, os.ErrNotExist)
+		}
+	case "folder":
+		remove(t, dir, rapid.SampledFrom([]string{"platform/sub", "tenants/acme/s", "tenants/globex"}).Draw(rt, "folder"))
+	}
+}
+
+// content is a file of valid objects, one at least: an emptied file would be
+// taken for half-written.
+func content(rt *rapid.T) string {
+	var b strings.Builder
+	for range rapid.IntRange(1, 3).Draw(rt, "objects") {
+		ns := rapid.SampledFrom([]string{"a", "g"}).Draw(rt, "ns")
+		name := rapid.SampledFrom([]string{"s", "t"}).Draw(rt, "name")
+		switch rapid.IntRange(0, 3).Draw(rt, "kind") {
+		case 0:
+			b.WriteString(namespace(ns, rapid.SampledFrom([]string{"acme", "globex"}).Draw(rt, "tenant")))
+		case 1:
+			b.WriteString(deny(ns, name))
+		default:
+			b.WriteString(service(ns, name, fmt.Sprint(rapid.IntRange(1, 2).Draw(rt, "port"))))
+		}
+	}
+	return b.String()
+}

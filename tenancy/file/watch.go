@@ -1,0 +1,180 @@
+package file
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Run loads the directory and follows it until ctx is done, then returns nil.
+// Nothing that happens to the directory ends it: what cannot be read is
+// reported, and read when it can be.
+func (s *Source) Run(ctx context.Context, sink Sink) error {
+	f := &follower{Source: s, sink: sink}
+	if err := f.open(); err != nil {
+		s.cfg.Logger.Warn("cannot watch the directory, comparing it from time to time instead", "dir", s.cfg.Dir, "every", s.cfg.Recheck, "err", err)
+	}
+	defer f.close()
+	for {
+		again := f.pass()
+		wait := s.cfg.Recheck
+		if again {
+			wait = min(wait, s.cfg.Patience)
+		}
+		if !f.wait(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// follower is one Run.
+type follower struct {
+	*Source
+	sink    Sink
+	watcher *fsnotify.Watcher // nil if there is none
+	// watched are the real folders under watch, as they were when put there.
+	watched map[string]os.FileInfo
+	// failed is whether the watch of some folder could not be set.
+	failed bool
+	// dirty are real paths of files that were written to.
+	dirty  map[string]bool
+	last   Report
+	told   bool // last was reported
+	synced bool
+}
+
+func (f *follower) open() error {
+	f.watched, f.dirty = make(map[string]os.FileInfo), make(map[string]bool)
+	var err error
+	f.watcher, err = fsnotify.NewWatcher()
+	return err
+}
+
+func (f *follower) close() {
+	if f.watcher != nil {
+		_ = f.watcher.Close()
+	}
+}
+
+// pass reads what changed and tells the sink. It reports whether to look again
+// soon.
+func (f *follower) pass() bool {
+	dirty := f.dirty
+	f.dirty = make(map[string]bool)
+	used := make(map[string]bool)
+	f.mu.Lock()
+	// The folder above sees the directory itself come and go.
+	f.watch(filepath.Dir(f.store.root), used)
+	sc := f.store.scan(func(dir string) { f.watch(dir, used) })
+	events, again := f.store.pass(sc, dirty)
+	report := f.store.report()
+	f.mu.Unlock()
+	f.unwatch(used)
+	if len(events) > 0 {
+		f.sink.Apply(events)
+	}
+	if !f.told || !report.equal(f.last) {
+		f.told, f.last = true, report
+		f.sink.Report(report)
+	}
+	if report.Ready && !f.synced {
+		f.synced = true
+		f.sink.Synced()
+	}
+	return again
+}
+
+// watch puts a real folder under watch, again if it is another than before.
+func (f *follower) watch(dir string, used map[string]bool) {
+	if f.watcher == nil || used[dir] {
+		return
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return // the scan reports it
+	}
+	used[dir] = true
+	if before, ok := f.watched[dir]; ok {
+		if os.SameFile(before, info) {
+			return
+		}
+		_ = f.watcher.Remove(dir)
+	}
+	if err := f.watcher.Add(dir); err != nil {
+		delete(f.watched, dir)
+		if !f.failed {
+			f.failed = true
+			f.cfg.Logger.Warn("cannot watch a folder, comparing it from time to time instead", "dir", dir, "every", f.cfg.Recheck, "err", err)
+		}
+		return
+	}
+	f.watched[dir] = info
+}
+
+// unwatch forgets the folders that are no longer used.
+func (f *follower) unwatch(used map[string]bool) {
+	for dir := range f.watched {
+		if !used[dir] {
+			_ = f.watcher.Remove(dir)
+			delete(f.watched, dir)
+		}
+	}
+}
+
+// wait returns when the directory changed and is quiet again, or after limit.
+// False means that ctx is done.
+func (f *follower) wait(ctx context.Context, limit time.Duration) bool {
+	var events chan fsnotify.Event
+	var errs chan error
+	if f.watcher != nil {
+		events, errs = f.watcher.Events, f.watcher.Errors
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	var last <-chan time.Time // the end of settling, once a change came
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case ev, ok := <-events:
+			if !ok {
+				events = nil
+				continue
+			}
+			if !f.ours(ev.Name) {
+				continue
+			}
+			f.dirty[ev.Name] = true
+		case err, ok := <-errs:
+			if !ok {
+				errs = nil
+				continue
+			}
+			// Events may be lost: compare, and read everything again.
+			f.cfg.Logger.Warn("watching the directory failed, reading it again", "dir", f.cfg.Dir, "err", err)
+			f.mu.Lock()
+			for _, st := range f.store.files {
+				st.info = nil
+			}
+			f.mu.Unlock()
+		case <-timer.C:
+			return true
+		case <-last:
+			return true
+		}
+		if last == nil {
+			last = time.After(10 * f.cfg.Settle)
+		}
+		timer.Reset(f.cfg.Settle)
+	}
+}
+
+// ours reports whether an event's path is the directory or within a folder of
+// it, and not just next to it.
+func (f *follower) ours(name string) bool {
+	above := filepath.Dir(f.store.root)
+	return filepath.Dir(name) != above || name == f.store.root
+}

@@ -1,0 +1,219 @@
+package tenancy
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"bailiwick.dev/bailiwick/tenancy/policy"
+)
+
+type set[T comparable] map[T]struct{}
+
+// insert adds v to the set that m holds under k, making both as needed.
+func insert[K, V comparable](m *map[K]set[V], k K, v V) {
+	if *m == nil {
+		*m = map[K]set[V]{}
+	}
+	if (*m)[k] == nil {
+		(*m)[k] = set[V]{}
+	}
+	(*m)[k][v] = struct{}{}
+}
+
+// drop is the opposite of insert; it leaves no empty set behind.
+func drop[K, V comparable](m map[K]set[V], k K, v V) {
+	if s := m[k]; s != nil {
+		delete(s, v)
+		if len(s) == 0 {
+			delete(m, k)
+		}
+	}
+}
+
+// put stores v under k, or removes k if v is nil.
+func put[K comparable, V any](m *map[K]*V, k K, v *V) {
+	if v == nil {
+		delete(*m, k)
+		return
+	}
+	if *m == nil {
+		*m = map[K]*V{}
+	}
+	(*m)[k] = v
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// target names a service as grants and requests do: by namespace and name,
+// whatever the source, because namespaces are unique over sources.
+type target struct{ namespace, service string }
+
+// wanted are the requests of one tenant for one service, so that requests of
+// strangers cost the service's owner nothing.
+type wanted struct {
+	target target
+	tenant string
+}
+
+// label is one label of a Pod; the zero label indexes empty selectors.
+type label struct{ key, value string }
+
+type spaceKey struct{ source, name string }
+
+// space is one namespace of one source with all that is in it. It may exist
+// before its Namespace object, and beside a space of the same name of another
+// source; then only one of them has a tenant.
+type space struct {
+	source, name string
+	obj          *Namespace
+	// tenant is the one in force, nil for nobody's.
+	tenant *tenant
+
+	services map[string]*service
+	slices   map[string]*slice
+	pods     map[string]*pod
+	policies map[string]*accessPolicy
+	grants   map[string]*grant
+	requests map[string]*request
+
+	// endpoints are the slices that name an address.
+	endpoints map[netip.Addr]set[*slice]
+	// addresses are the eligible Pods that have an address.
+	addresses map[netip.Addr]set[*pod]
+	// waiting are the slices with an endpoint that is left out, by the name of
+	// the Pod that it names.
+	waiting map[string]set[*slice]
+	// accounts counts the eligible Pods of each service account.
+	accounts map[string]int
+	// selectors are the policies by one label that they ask for.
+	selectors map[label]set[*accessPolicy]
+	// grantsFor and requestsFor index the accepted and the dropped ones alike.
+	grantsFor   map[string]set[*grant]
+	requestsFor map[target]set[*request]
+	// denying are the policies that deny one account in any namespace of the tenant.
+	denying set[*accessPolicy]
+}
+
+func (s *space) empty() bool {
+	return s.obj == nil && len(s.services) == 0 && len(s.slices) == 0 && len(s.pods) == 0 &&
+		len(s.policies) == 0 && len(s.grants) == 0 && len(s.requests) == 0
+}
+
+// view is the key of the view of s, which must have a tenant.
+func (s *space) view() ViewKey { return ViewKey{Tenant: s.tenant.name, Namespace: s.name} }
+
+func (s *space) ref(k Kind, name string) Ref {
+	return Ref{Kind: k, Key: Key{Source: s.source, Namespace: s.name, Name: name}}
+}
+
+// tenant is what is known under one tenant name: the Tenant object if there is
+// one, the namespaces that ask for it, the open views.
+type tenant struct {
+	name string
+	// claims are the Tenant objects of that name by source; obj is the one
+	// that counts, now the one in force: they differ only inside Apply.
+	claims   map[string]*Tenant
+	obj, now *Tenant
+	// labelled are the spaces whose label names the tenant, members those of
+	// them that are its own, by name.
+	labelled set[*space]
+	members  map[string]*space
+	// refs caches the members for floors, nil when stale.
+	refs []policy.NamespaceRef
+	// open are the namespaces with an open view.
+	open set[string]
+
+	services, policies, grants, requests *ranking
+}
+
+func (t *tenant) rankings() []*ranking {
+	return []*ranking{t.services, t.policies, t.grants, t.requests}
+}
+
+// service exists while it has an object or a slice that names it.
+type service struct {
+	entry
+	obj    *Service
+	slices map[string]*slice
+	// spec is the last one handed out; stale asks for a new look.
+	spec  *ServiceSpec
+	stale bool
+	// excess counts the endpoints over the limit in spec.
+	excess int
+}
+
+// live reports whether the service is somebody's and within limits.
+func (s *service) live() bool { return s.obj != nil && !s.dropped && s.space.tenant != nil }
+
+func (s *service) target() target { return target{s.space.name, s.name} }
+
+type slice struct {
+	space   *space
+	name    string
+	obj     *EndpointSlice
+	service *service
+	// pods are the Pods behind the endpoints of obj, nil where there is none.
+	pods []*pod
+	// waiting are the names of Pods under which the slice waits.
+	waiting []string
+}
+
+type pod struct {
+	space *space
+	name  string
+	obj   *Pod
+	// slices counts the endpoints of each slice that the Pod is behind.
+	slices map[*slice]int
+}
+
+type accessPolicy struct {
+	entry
+	obj *AccessPolicy
+}
+
+type grant struct {
+	entry
+	obj *ServiceGrant
+}
+
+type request struct {
+	entry
+	obj *ServiceRequest
+}
+
+func (r *request) target() target { return target{r.obj.Namespace, r.obj.Service} }
+
+type clusterGrant struct {
+	key     Key
+	obj     *ClusterServiceGrant
+	tenants set[string]
+}
+
+func (g *clusterGrant) covers(tenant string) bool {
+	if g.obj.AllTenants {
+		return true
+	}
+	_, ok := g.tenants[tenant]
+	return ok
+}
+
+// claim are the spaces of one name that have a Namespace object.
+type claim struct {
+	spaces set[*space]
+	// active is the one in force.
+	active *space
+}
+
+// first is the space that has the name by right: the oldest, then the first
+// source by name.
+func (c *claim) first() *space {
+	var first *space
+	for s := range c.spaces {
+		if first == nil || cmp.Or(cmp.Compare(s.obj.Created, first.obj.Created), cmp.Compare(s.source, first.source)) < 0 {
+			first = s
+		}
+	}
+	return first
+}

@@ -1,0 +1,351 @@
+package tenancy
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Kind names one of the object kinds that the Model understands. Its zero
+// value is no kind.
+type Kind uint8
+
+// The kinds. Namespace, Service, EndpointSlice and Pod are the fields that we
+// read of the Kubernetes kinds of that name; the others are of group
+// bailiwick.dev, but for TrustBundle, which comes from the identity source.
+const (
+	KindNamespace Kind = iota + 1
+	KindService
+	KindEndpointSlice
+	KindPod
+	KindTenant
+	KindServiceGrant
+	KindServiceRequest
+	KindClusterServiceGrant
+	KindAccessPolicy
+	KindTrustBundle
+)
+
+// Key names an object among those of its kind. Source tells where it was
+// read (several clusters may feed one Model); Namespace is empty for
+// cluster-scoped kinds. Namespaces are unique over sources.
+type Key struct {
+	Source    string
+	Namespace string
+	Name      string
+}
+
+// Ref names an object of any kind.
+type Ref struct {
+	Kind Kind
+	Key  Key
+}
+
+// Event says that the object Ref is now as given; a nil Object says that it is
+// gone. Sources make Events through package object and hand them to the one
+// goroutine that owns the Model.
+type Event struct {
+	Ref    Ref
+	Object Object
+}
+
+// Object is one of the object types of this package, held by pointer and
+// never changed after it was put into an Event.
+type Object interface{ isObject() }
+
+// Meta is what the Model reads of every object's metadata.
+type Meta struct {
+	// Created orders objects where the first one wins (limits, conflicts);
+	// seconds since the Unix epoch, 0 where the source does not know.
+	Created int64
+	// UID is metadata.uid; empty where the source has none (files).
+	UID string
+}
+
+// Namespace is a Kubernetes Namespace.
+type Namespace struct {
+	Meta
+	// Tenant is the value of the label bailiwick.dev/tenant, empty without it.
+	Tenant string
+}
+
+// Protocol says how a service port is carried.
+type Protocol uint8
+
+// The protocols. ServerFirst is also what a TCP port of unknown kind gets,
+// because its shape works for both; ClientFirst is known to wait for the
+// client's first byte.
+const (
+	ServerFirst Protocol = iota
+	ClientFirst
+	HTTP1
+	HTTP2
+)
+
+// IsHTTP reports whether p is routed and judged by request.
+func (p Protocol) IsHTTP() bool { return p == HTTP1 || p == HTTP2 }
+
+// Service is a Kubernetes Service. External names and external IPs are not
+// kept: they are refused in package object.
+type Service struct {
+	Meta
+	// ClusterIPs are spec.clusterIPs, empty for a headless service.
+	ClusterIPs []netip.Addr
+	// PublishNotReady is spec.publishNotReadyAddresses.
+	PublishNotReady bool
+	// Ports in the order of their number; UDP and SCTP ports are left out.
+	Ports []ServicePort
+}
+
+// ServicePort is one TCP port of a Service.
+type ServicePort struct {
+	// Name is unique within the service, "" if it has one port only. It joins
+	// the port with the EndpointSlices' ports.
+	Name     string
+	Port     uint16
+	Protocol Protocol
+}
+
+// EndpointSlice is a discovery.k8s.io/v1 EndpointSlice of an IP address type.
+type EndpointSlice struct {
+	Meta
+	// Service is the label kubernetes.io/service-name.
+	Service string
+	Ports   []SlicePort
+	// Endpoints in the order of the object.
+	Endpoints []Endpoint
+}
+
+// SlicePort is one TCP port of an EndpointSlice: the Pod port behind the
+// service port of that name.
+type SlicePort struct {
+	Name string
+	Port uint16
+}
+
+// Endpoint is one endpoint of a slice, with the API's defaults applied: nil
+// ready is true, nil serving is ready, nil terminating is false.
+type Endpoint struct {
+	Addresses   []netip.Addr
+	Ready       bool
+	Serving     bool
+	Terminating bool
+	// PodName and PodUID are targetRef where it is a Pod.
+	PodName string
+	PodUID  string
+	Zone    string
+	// HintZones are hints.forZones.
+	HintZones []string
+}
+
+// Pod is a Kubernetes Pod.
+type Pod struct {
+	Meta
+	ServiceAccount string
+	Labels         map[string]string
+	IPs            []netip.Addr
+	// HostNetwork and Finished Pods are never an endpoint and never selected.
+	HostNetwork bool
+	Finished    bool
+}
+
+// OutboundPolicy says where a tenant's proxies send what no visible service
+// claims.
+type OutboundPolicy uint8
+
+// RegistryOnly refuses it, AllowAny passes it through to its original address.
+const (
+	RegistryOnly OutboundPolicy = iota
+	AllowAny
+)
+
+// Visibility says which of its own tenant's services a namespace sees.
+type Visibility uint8
+
+// VisibleInTenant shows all of them, VisibleInNamespace only its own.
+const (
+	VisibleInTenant Visibility = iota
+	VisibleInNamespace
+)
+
+// DefaultAction decides what no policy decided.
+type DefaultAction uint8
+
+// DefaultDeny refuses, AllowWithinTenant lets the own tenant's workloads in.
+const (
+	DefaultDeny DefaultAction = iota
+	AllowWithinTenant
+)
+
+// Tenant is a bailiwick.dev Tenant.
+type Tenant struct {
+	Meta
+	// TrustDomain is required; only SVIDs of that domain are this tenant's.
+	TrustDomain string
+	// Namespaces the tenant may own: exact names, or prefixes ending in "-".
+	// Nil leaves it to the label alone.
+	Namespaces    []string
+	Outbound      OutboundPolicy
+	Visibility    Visibility
+	DefaultAction DefaultAction
+	// TLSMinimum13 asks for TLS 1.3 between sidecars; else 1.2 is accepted.
+	TLSMinimum13 bool
+	// Suspended takes everything away, as if no namespace carried the label.
+	Suspended bool
+	// Quiet and Max are this tenant's debounce; 0 is the server's default.
+	Quiet, Max time.Duration
+	// MaxConnectionAge bounds TCP connections, MaxStreamAge HTTP streams, so
+	// that what was revoked ends; 0 is no bound.
+	MaxConnectionAge, MaxStreamAge time.Duration
+	// Limits override the server's; zero fields keep the default.
+	Limits Limits
+}
+
+// PortSet names service ports: All, or those listed. The zero value is none.
+type PortSet struct {
+	All   bool
+	Ports []uint16
+}
+
+// Has reports whether port is in the set.
+func (s PortSet) Has(port uint16) bool {
+	if s.All {
+		return true
+	}
+	for _, p := range s.Ports {
+		if p == port {
+			return true
+		}
+	}
+	return false
+}
+
+// ServiceGrant offers services of its own namespace to other tenants. It is
+// inert until a ServiceRequest of the other side takes it.
+type ServiceGrant struct {
+	Meta
+	From []GrantFrom
+	To   []GrantTo
+}
+
+// GrantFrom names a consumer: namespaces of a tenant, or all of them.
+type GrantFrom struct {
+	Tenant     string
+	All        bool
+	Namespaces []string
+}
+
+// GrantTo names a service of the grant's namespace and its service ports.
+type GrantTo struct {
+	Service string
+	Ports   PortSet
+}
+
+// ServiceRequest takes a granted service for its own namespace.
+type ServiceRequest struct {
+	Meta
+	Namespace string
+	Service   string
+	Ports     PortSet
+}
+
+// ClusterServiceGrant shows services to tenants without any request.
+type ClusterServiceGrant struct {
+	Meta
+	AllTenants bool
+	Tenants    []string
+	To         []ClusterGrantTo
+}
+
+// ClusterGrantTo names a service and its service ports.
+type ClusterGrantTo struct {
+	Namespace string
+	Service   string
+	Ports     PortSet
+}
+
+// Action is what an AccessPolicy does to what it matches.
+type Action uint8
+
+// Allow lets matching requests in, Deny refuses them before any Allow.
+const (
+	Allow Action = iota
+	Deny
+)
+
+// AccessPolicy is a bailiwick.dev AccessPolicy: it decides who may call the
+// Pods of its own namespace that it selects.
+type AccessPolicy struct {
+	Meta
+	// MatchLabels selects Pods of the namespace; empty selects all of them.
+	MatchLabels map[string]string
+	Action      Action
+	Rules       []AccessRule
+	// Invalid is set when the object cannot be honoured as written. Then an
+	// Allow allows nothing and a Deny denies whatever it selects; a selector
+	// that could not be read is left empty and so selects the namespace.
+	Invalid bool
+}
+
+// AccessRule matches a request if one of Sources, one of Ports and each
+// non-empty request field match.
+type AccessRule struct {
+	Sources []AccessSource
+	// Ports are Pod ports; empty is every port.
+	Ports []uint16
+	// Methods, Paths, Hosts and Headers are judged on HTTP ports only. On a
+	// TCP port a rule with one of them allows nothing, and denies its sources.
+	Methods []string
+	Paths   []PathMatch
+	Hosts   []string
+	Headers []HeaderMatch
+}
+
+// AccessSource names callers; exactly one form is used: All (whoever the
+// tenant floor lets in), Granted (whoever holds a live grant for the port),
+// SPIFFEID, or Tenant/Namespace/ServiceAccount, each narrowing the one before.
+type AccessSource struct {
+	All     bool
+	Granted bool
+	// SPIFFEID is a whole workload ID, compared exactly.
+	SPIFFEID string
+	// Tenant empty is the policy's own tenant.
+	Tenant string
+	// Namespace empty is every namespace of Tenant (of another tenant: those
+	// with a live request for the port).
+	Namespace      string
+	ServiceAccount string
+}
+
+// PathMatch matches a normalised path without its query. A prefix matches
+// whole segments: /a matches /a and /a/b, never /ab.
+type PathMatch struct {
+	Prefix bool
+	Value  string
+}
+
+// HeaderMatch matches a request header: Present, or Exact or Prefix on its
+// value; exactly one is used.
+type HeaderMatch struct {
+	Name    string // lower case
+	Present bool
+	Exact   string
+	Prefix  string
+}
+
+// TrustBundle holds the X.509 authorities of the trust domain that its Key's
+// Name gives.
+type TrustBundle struct {
+	// PEM holds the certificates, sorted, so that equal bundles are equal bytes.
+	PEM []byte
+}
+
+func (*Namespace) isObject()           {}
+func (*Service) isObject()             {}
+func (*EndpointSlice) isObject()       {}
+func (*Pod) isObject()                 {}
+func (*Tenant) isObject()              {}
+func (*ServiceGrant) isObject()        {}
+func (*ServiceRequest) isObject()      {}
+func (*ClusterServiceGrant) isObject() {}
+func (*AccessPolicy) isObject()        {}
+func (*TrustBundle) isObject()         {}

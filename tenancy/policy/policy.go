@@ -1,0 +1,121 @@
+package policy
+
+import "bailiwick.dev/bailiwick/identity"
+
+// What Decision.By says where no policy decided.
+const (
+	// ByMultiSAN refuses a certificate with several URI SANs.
+	ByMultiSAN = "multi-san"
+	// ByTenantFloor refuses whoever is neither of the own tenant nor of a
+	// namespace with a live grant for the port.
+	ByTenantFloor = "tenant-floor"
+	// ByDefaultDeny refuses what no policy allowed.
+	ByDefaultDeny = "default-deny"
+	// ByDefaultAllow admits the own tenant where its Tenant says so and no
+	// Allow policy selects the workload.
+	ByDefaultAllow = "default-allow"
+)
+
+// NamespaceRef names all workloads of a namespace: those whose SPIFFE IDs
+// begin with [NamespaceRef.Prefix].
+type NamespaceRef struct {
+	TrustDomain string
+	Namespace   string
+}
+
+// Prefix is what the SPIFFE IDs of the namespace begin with; it ends in "/sa/".
+func (r NamespaceRef) Prefix() string {
+	return identity.NamespacePrefix(r.TrustDomain, r.Namespace)
+}
+
+// Floor is whom policies can speak about at all. Everybody else is refused.
+type Floor struct {
+	// Tenant are the namespaces of the port's own tenant.
+	Tenant []NamespaceRef
+	// Granted are the namespaces of other tenants with a live grant for a
+	// service port that leads to this port.
+	Granted []NamespaceRef
+}
+
+// Principals are callers; the zero value is nobody.
+type Principals struct {
+	// All is everybody whom the floor lets in.
+	All bool
+	// Granted is the granted part of the floor.
+	Granted bool
+	// IDs are whole SPIFFE IDs.
+	IDs []string
+	// Namespaces are all workloads of these namespaces.
+	Namespaces []NamespaceRef
+}
+
+// Nobody reports whether p matches no caller at all.
+func (p Principals) Nobody() bool {
+	return !p.All && !p.Granted && len(p.IDs) == 0 && len(p.Namespaces) == 0
+}
+
+// Action is what a rule does to what it matches. The zero value denies.
+type Action uint8
+
+// The actions.
+const (
+	Deny Action = iota
+	Allow
+)
+
+// Rule is one rule of one policy, already narrowed to the port it stands in.
+type Rule struct {
+	// Policy is "<namespace>/<name>".
+	Policy string
+	Action Action
+	From   Principals
+	Match  Match
+}
+
+// Accounts are the service accounts that Pods of a namespace are known to use.
+type Accounts struct {
+	Namespace NamespaceRef
+	// Names are service account names, sorted.
+	Names []string
+}
+
+// Port says who may call one Pod port. The Model makes it; it is not changed
+// afterwards.
+type Port struct {
+	Number uint16
+	// HTTP ports are judged by request, others by connection.
+	HTTP  bool
+	Floor Floor
+	// Rules of all policies that select the workload and speak about the port;
+	// Denies are judged before Allows, otherwise the order is kept.
+	Rules []Rule
+	// AllowSelected is set if any Allow policy selects the workload, whatever
+	// port it speaks about: then what no rule allows is denied.
+	AllowSelected bool
+	// AllowWithinTenant admits the own tenant where AllowSelected is not set.
+	AllowWithinTenant bool
+	// KnownAccounts lets SANs enumerate the namespaces of Partial. Only
+	// namespaces of the own tenant are listed: the accounts of others are
+	// theirs to know.
+	KnownAccounts []Accounts
+}
+
+// Request is what an HTTP port judges beside the caller.
+type Request struct {
+	Method string
+	// Path is normalised (dot segments resolved, slashes merged, as the
+	// listener does it); a query is ignored.
+	Path string
+	// Host is the authority; a port is ignored.
+	Host string
+	// Headers maps lower-case names to values; several values of one name are
+	// joined by ",", as the proxy's matcher sees them.
+	Headers map[string]string
+}
+
+// Decision is what became of a call and by what. The zero value is a refusal.
+type Decision struct {
+	Allowed bool
+	// By is "<namespace>/<policy>" or one of the By constants.
+	By string
+}

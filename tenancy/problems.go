@@ -1,0 +1,277 @@
+package tenancy
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// The reasons of Problems.
+const (
+	// ReasonNotAvailable is the one answer to a reference that leads nowhere,
+	// whether the thing is missing or another tenant's and not granted.
+	ReasonNotAvailable = "NotAvailable"
+	// ReasonNoTenant is on a Namespace whose label makes it nobody's.
+	ReasonNoTenant = "NoTenant"
+	// ReasonDuplicate is on an object whose name an older one has.
+	ReasonDuplicate = "Duplicate"
+	// ReasonTrustDomain is on a Tenant whose trust domain is not accepted.
+	ReasonTrustDomain = "TrustDomainNotAccepted"
+	// ReasonLimit is on what a limit left out.
+	ReasonLimit = "LimitExceeded"
+	// ReasonSameTenant is on grants and requests within one tenant.
+	ReasonSameTenant = "SameTenant"
+	// ReasonSharedPort is on a grant that opens more than it names.
+	ReasonSharedPort = "SharedTargetPort"
+	// ReasonPodPending is on a slice with an endpoint whose Pod has not arrived.
+	ReasonPodPending = "PodPending"
+	// ReasonNotEligible is on a slice with an endpoint whose Pod is finished or
+	// on the host network.
+	ReasonNotEligible = "PodNotEligible"
+	// ReasonNotItsAddress is on a slice with an endpoint that is not an address
+	// of its Pod.
+	ReasonNotItsAddress = "AddressNotOfPod"
+	// ReasonInvalid is on a policy that is honoured as a refusal only.
+	ReasonInvalid = "Invalid"
+)
+
+// mostProblems bounds the list of one object.
+const mostProblems = 16
+
+// TakeProblems returns the objects whose problems changed since the last call,
+// with all problems that they have now; an empty list where all are gone.
+func (m *Model) TakeProblems() map[Ref][]Problem {
+	changed := map[Ref][]Problem{}
+	// Looking at a service may find that its endpoints are over the limit.
+	for len(m.unchecked) > 0 {
+		asked := m.unchecked
+		m.unchecked = set[Ref]{}
+		for ref := range asked {
+			now := m.Problems(ref)
+			if slices.Equal(now, m.problems[ref]) {
+				continue
+			}
+			if changed[ref] = now; len(now) == 0 {
+				delete(m.problems, ref)
+			} else {
+				m.problems[ref] = now
+			}
+		}
+	}
+	return changed
+}
+
+// Problems returns what is wrong with one object now. Objects in namespaces
+// without a tenant have none.
+func (m *Model) Problems(ref Ref) []Problem {
+	var found []Problem
+	switch ref.Kind {
+	case KindTenant:
+		found = m.tenantProblems(ref.Key)
+	case KindNamespace:
+		found = m.namespaceProblems(ref.Key)
+	case KindClusterServiceGrant:
+		found = m.clusterGrantProblems(ref.Key)
+	default:
+		sp := m.spaces[spaceKey{ref.Key.Source, ref.Key.Namespace}]
+		if sp == nil || sp.tenant == nil {
+			return nil
+		}
+		found = m.problemsIn(sp, ref)
+	}
+	if len(found) > mostProblems {
+		more := len(found) - mostProblems + 1
+		last := found[mostProblems-1]
+		found = append(found[:mostProblems-1:mostProblems-1], Problem{Reason: last.Reason, Message: fmt.Sprintf("and %d more", more)})
+	}
+	return found
+}
+
+func (m *Model) problemsIn(sp *space, ref Ref) []Problem {
+	name := ref.Key.Name
+	switch ref.Kind {
+	case KindService:
+		if s := sp.services[name]; s != nil && s.obj != nil {
+			return m.serviceProblems(s)
+		}
+	case KindEndpointSlice:
+		if sl := sp.slices[name]; sl != nil {
+			return sl.problems()
+		}
+	case KindAccessPolicy:
+		if p := sp.policies[name]; p != nil {
+			return p.problems()
+		}
+	case KindServiceGrant:
+		if g := sp.grants[name]; g != nil {
+			return m.grantProblems(g)
+		}
+	case KindServiceRequest:
+		if r := sp.requests[name]; r != nil {
+			return m.requestProblems(r)
+		}
+	}
+	return nil
+}
+
+func limitProblem(what string) []Problem {
+	return []Problem{{Reason: ReasonLimit, Message: "left out: older " + what + " have all the places of the tenant's limit"}}
+}
+
+func (m *Model) tenantProblems(k Key) []Problem {
+	t := m.tenants[k.Name]
+	if t == nil || t.claims[k.Source] == nil {
+		return nil
+	}
+	obj := t.claims[k.Source]
+	if obj != t.obj {
+		return []Problem{{Reason: ReasonDuplicate, Field: "metadata.name", Message: "another source has an older Tenant of this name, which counts"}}
+	}
+	if !m.accepts(obj.TrustDomain) {
+		return []Problem{{Reason: ReasonTrustDomain, Field: "spec.trustDomain", Message: fmt.Sprintf(
+			"trust domain %q is not accepted or has no trust bundle: the tenant has no workloads", obj.TrustDomain)}}
+	}
+	return nil
+}
+
+// namespaceProblems says the same whether the Tenant is missing, suspended, or
+// does not admit the namespace: who labels a namespace may not learn which.
+func (m *Model) namespaceProblems(k Key) []Problem {
+	sp := m.spaces[spaceKey{k.Source, k.Name}]
+	if sp == nil || sp.obj == nil {
+		return nil
+	}
+	if m.active(k.Name) != sp {
+		return []Problem{{Reason: ReasonDuplicate, Field: "metadata.name", Message: "another source has an older Namespace of this name, which counts"}}
+	}
+	if sp.obj.Tenant != "" && sp.tenant == nil {
+		return []Problem{{Reason: ReasonNoTenant, Field: "metadata.labels[bailiwick.dev/tenant]", Message: "no tenant of this name admits the namespace"}}
+	}
+	return nil
+}
+
+func (m *Model) serviceProblems(s *service) []Problem {
+	if s.dropped {
+		return limitProblem("services")
+	}
+	m.Service(s.key()) // counts the endpoints over the limit
+	if s.excess > 0 {
+		return []Problem{{Reason: ReasonLimit, Message: fmt.Sprintf(
+			"a service port has %d endpoints over the tenant's limit: they are left out", s.excess)}}
+	}
+	return nil
+}
+
+func (p *accessPolicy) problems() []Problem {
+	switch {
+	case p.obj.Invalid && p.obj.Action == Deny:
+		return []Problem{{Reason: ReasonInvalid, Message: "cannot be honoured as written: all calls to the Pods that it selects are denied"}}
+	case p.obj.Invalid:
+		return []Problem{{Reason: ReasonInvalid, Message: "cannot be honoured as written: it allows nothing"}}
+	case p.dropped:
+		return limitProblem("Allow policies")
+	}
+	return nil
+}
+
+// problems are those of endpoints that are left out. Only Pods of the slice's
+// own namespace are looked at, so an address of a Pod elsewhere reads like one
+// of no Pod at all.
+func (sl *slice) problems() []Problem {
+	var found []Problem
+	for i := range sl.obj.Endpoints {
+		e := &sl.obj.Endpoints[i]
+		if sl.pods[i] != nil {
+			continue
+		}
+		p := Problem{Reason: ReasonPodPending, Field: "endpoints[" + strconv.Itoa(i) + "]",
+			Message: "left out: no Pod of this namespace has arrived that has this address"}
+		if named := sl.space.pods[e.PodName]; named != nil && (e.PodUID == "" || named.obj.UID == "" || e.PodUID == named.obj.UID) {
+			p.Reason, p.Message = ReasonNotItsAddress, "left out: the Pod does not have this address"
+			if !eligible(named.obj) {
+				p.Reason, p.Message = ReasonNotEligible, "left out: the Pod is finished or on the host network"
+			}
+		}
+		found = append(found, p)
+	}
+	return found
+}
+
+func (m *Model) requestProblems(r *request) []Problem {
+	if r.dropped {
+		return limitProblem("service requests")
+	}
+	name := r.obj.Service + "." + r.obj.Namespace + ".svc"
+	if m.config.ClusterDomain != "" {
+		name += "." + m.config.ClusterDomain
+	}
+	s := m.liveService(r.target())
+	missing := []Problem{{Reason: ReasonNotAvailable, Field: "spec.to", Message: name + " is not available to this namespace"}}
+	if s == nil {
+		return missing
+	}
+	if s.space.tenant == r.space.tenant {
+		return []Problem{{Reason: ReasonSameTenant, Field: "spec.to", Message: "ignored: the tenant's own services need no request"}}
+	}
+	sight, ok := m.see(r.space.view(), s)
+	if !ok {
+		return missing
+	}
+	var found []Problem
+	for i, port := range r.obj.Ports.Ports {
+		if !r.obj.Ports.All && (!sight.Ports.Has(port) || !s.has(port)) {
+			found = append(found, Problem{Reason: ReasonNotAvailable, Field: "spec.to.ports[" + strconv.Itoa(i) + "]",
+				Message: fmt.Sprintf("port %d of %s is not available to this namespace", port, name)})
+		}
+	}
+	return found
+}
+
+func (s *service) has(port uint16) bool {
+	return slices.ContainsFunc(s.obj.Ports, func(p ServicePort) bool { return p.Port == port })
+}
+
+func (m *Model) grantProblems(g *grant) []Problem {
+	if g.dropped {
+		return limitProblem("service grants")
+	}
+	var found []Problem
+	for i, from := range g.obj.From {
+		if from.Tenant == g.space.tenant.name {
+			found = append(found, Problem{Reason: ReasonSameTenant, Field: "spec.from[" + strconv.Itoa(i) + "]",
+				Message: "ignored: services are not granted within a tenant"})
+		}
+	}
+	opens := map[lead]bool{}
+	for _, to := range g.obj.To {
+		if s := m.liveService(target{g.space.name, to.Service}); s != nil {
+			s.opens(to.Ports, opens)
+		}
+	}
+	for i, to := range g.obj.To {
+		found = append(found, m.offerProblems(target{g.space.name, to.Service}, to.Ports, opens, i)...)
+	}
+	return found
+}
+
+func (m *Model) clusterGrantProblems(k Key) []Problem {
+	g := m.clusterGrants[k]
+	if g == nil {
+		return nil
+	}
+	opens := map[target]map[lead]bool{}
+	for _, to := range g.obj.To {
+		at := target{namespace: to.Namespace}
+		if opens[at] == nil {
+			opens[at] = map[lead]bool{}
+		}
+		if s := m.liveService(target{to.Namespace, to.Service}); s != nil {
+			s.opens(to.Ports, opens[at])
+		}
+	}
+	var found []Problem
+	for i, to := range g.obj.To {
+		found = append(found, m.offerProblems(target{to.Namespace, to.Service}, to.Ports, opens[target{namespace: to.Namespace}], i)...)
+	}
+	return found
+}

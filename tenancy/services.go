@@ -1,0 +1,114 @@
+package tenancy
+
+import (
+	"cmp"
+	"net/netip"
+	"reflect"
+	"slices"
+)
+
+// Service returns what the shared resources of a service are made from, the
+// same pointer as long as the content is equal; nil if the service is not
+// there, nobody's or over its tenant's limit.
+func (m *Model) Service(k Key) *ServiceSpec {
+	sp := m.spaces[spaceKey{k.Source, k.Namespace}]
+	if sp == nil || sp.services[k.Name] == nil {
+		return nil
+	}
+	s := sp.services[k.Name]
+	if !s.live() {
+		s.spec = nil
+		return nil
+	}
+	if s.spec == nil || s.stale {
+		s.stale = false
+		excess := s.excess
+		spec := m.spec(s)
+		if s.spec == nil || !reflect.DeepEqual(s.spec, spec) {
+			s.spec = spec
+		}
+		if s.excess != excess {
+			m.check(s.ref())
+		}
+	}
+	return s.spec
+}
+
+func (m *Model) spec(s *service) *ServiceSpec {
+	t := s.space.tenant
+	spec := &ServiceSpec{
+		Key: s.key(), Tenant: t.name, TrustDomain: t.now.TrustDomain, TLSMinimum13: t.now.TLSMinimum13,
+		Created: s.obj.Created, Origins: []Ref{s.ref()},
+	}
+	spec.VIPs = slices.Clone(s.obj.ClusterIPs)
+	slices.SortFunc(spec.VIPs, netip.Addr.Compare)
+	spec.VIPs = slices.Compact(spec.VIPs)
+	accounts := set[string]{}
+	var parts []*slice
+	for _, name := range sortedKeys(s.slices) {
+		parts = append(parts, s.slices[name])
+		spec.Origins = append(spec.Origins, s.space.ref(KindEndpointSlice, name))
+		for _, p := range s.slices[name].pods {
+			if p != nil {
+				accounts[p.obj.ServiceAccount] = struct{}{}
+			}
+		}
+	}
+	spec.Accounts = sortedKeys(accounts)
+	limit := m.limits.Override(t.now.Limits).Endpoints
+	s.excess = 0
+	for _, p := range s.obj.Ports {
+		endpoints := endpointsOf(parts, p.Name, s.obj.PublishNotReady)
+		if len(endpoints) > limit {
+			s.excess = max(s.excess, len(endpoints)-limit)
+			endpoints = endpoints[:limit:limit]
+		}
+		spec.Ports = append(spec.Ports, PortSpec{Name: p.Name, Port: p.Port, Protocol: p.Protocol, Endpoints: endpoints})
+	}
+	return spec
+}
+
+// endpointsOf are the endpoints of the service port of that name, sorted and
+// without duplicates. As long as one of them is ready, those that serve while
+// they terminate are draining; when none is, they are all there is and take
+// new connections, as kube-proxy has it.
+func endpointsOf(parts []*slice, port string, notReady bool) []EndpointSpec {
+	var all []EndpointSpec
+	for _, sl := range parts {
+		for _, sp := range sl.obj.Ports {
+			if sp.Name != port {
+				continue
+			}
+			for i := range sl.obj.Endpoints {
+				e := &sl.obj.Endpoints[i]
+				ready := e.Ready || notReady
+				if sl.pods[i] == nil || !ready && !(e.Serving && e.Terminating) {
+					continue
+				}
+				address, _ := e.address()
+				all = append(all, EndpointSpec{Address: netip.AddrPortFrom(address, sp.Port), Draining: !ready, Zone: e.Zone})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b EndpointSpec) int {
+		return cmp.Or(a.Address.Compare(b.Address), compareBool(a.Draining, b.Draining))
+	})
+	all = slices.CompactFunc(all, func(a, b EndpointSpec) bool { return a.Address == b.Address })
+	if !slices.ContainsFunc(all, func(e EndpointSpec) bool { return !e.Draining }) {
+		for i := range all {
+			all[i].Draining = false
+		}
+	}
+	return all
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
+}

@@ -1,0 +1,54 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Name is a DNS label: what tenants, namespaces and services are called.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+type Name string
+
+// NamespacePattern is a namespace's name or, ending in "-", the beginning of
+// the names of several namespaces.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^[a-z0-9][-a-z0-9]*$`
+type NamespacePattern string
+
+// ServiceAccountName is a DNS subdomain: what service accounts are called.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+type ServiceAccountName string
+
+// Port is a TCP port number.
+//
+// +kubebuilder:validation:Minimum=1
+// +kubebuilder:validation:Maximum=65535
+type Port int32
+
+// The condition types of every kind of this package.
+const (
+	// ConditionAccepted is true if the object is valid as written.
+	ConditionAccepted = "Accepted"
+	// ConditionProgrammed is true if the proxies concerned have acknowledged
+	// what follows from the object.
+	ConditionProgrammed = "Programmed"
+)
+
+// Status is what the server says of an object.
+type Status struct {
+	// Conditions are Accepted (valid as written) and Programmed (acknowledged by
+	// the proxies concerned), each with the generation that it speaks of.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=8
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}

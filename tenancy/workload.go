@@ -1,0 +1,320 @@
+package tenancy
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/tenancy/policy"
+)
+
+// class is what a Selection's text says.
+type class struct {
+	Source string `json:"source"`
+	// Leads are sorted, Policies too.
+	Leads    []lead   `json:"leads,omitempty"`
+	Policies []string `json:"policies,omitempty"`
+}
+
+// lead says that a service port leads to a Pod port.
+type lead struct {
+	Port        uint16   `json:"port"`
+	Protocol    Protocol `json:"protocol"`
+	Service     string   `json:"service"`
+	ServicePort uint16   `json:"servicePort"`
+}
+
+func (l lead) compare(o lead) int {
+	return cmp.Or(cmp.Compare(l.Port, o.Port), cmp.Compare(l.Service, o.Service),
+		cmp.Compare(l.ServicePort, o.ServicePort), cmp.Compare(l.Protocol, o.Protocol))
+}
+
+// leads are the service ports that lead to a Pod, sorted.
+func (p *pod) leads() []lead {
+	var all []lead
+	for sl := range p.slices {
+		s := sl.service
+		if !s.live() {
+			continue
+		}
+		for _, sp := range s.obj.Ports {
+			for _, port := range sl.obj.Ports {
+				if port.Name == sp.Name {
+					all = append(all, lead{port.Port, sp.Protocol, s.name, sp.Port})
+				}
+			}
+		}
+	}
+	slices.SortFunc(all, lead.compare)
+	return slices.Compact(all)
+}
+
+// Select returns what selects the workload layer of a Pod, and its addresses.
+// The Pod is named by namespace and name; its Source is ignored, because
+// namespaces are unique. It must be eligible and have w's namespace and
+// account, and w must have a tenant.
+func (m *Model) Select(name Key, w identity.Workload) (Selection, []netip.Addr, bool) {
+	if _, ok := m.Resolve(w); !ok || name.Namespace != w.Namespace {
+		return Selection{}, nil, false
+	}
+	sp := m.active(w.Namespace)
+	p := sp.pods[name.Name]
+	if p == nil || !eligible(p.obj) || p.obj.ServiceAccount != w.ServiceAccount {
+		return Selection{}, nil, false
+	}
+	c := class{Source: sp.source, Leads: p.leads()}
+	sp.eachPolicy(p.obj, func(p *accessPolicy) { c.Policies = append(c.Policies, p.name) })
+	slices.Sort(c.Policies)
+	text, err := json.Marshal(c)
+	if err != nil { // strings and numbers always encode
+		return Selection{}, nil, false
+	}
+	return Selection{Workload: w, Class: string(text)}, p.obj.IPs, true
+}
+
+// Workload returns what the inbound configuration of a selection is made from,
+// as things are now. It has no ports if the workload is nobody's or the
+// selection is not this Model's.
+func (m *Model) Workload(sel Selection) WorkloadSpec {
+	spec := WorkloadSpec{Workload: sel.Workload}
+	tenant, ok := m.Resolve(sel.Workload)
+	if !ok {
+		return spec
+	}
+	sp := m.active(sel.Workload.Namespace)
+	var c class
+	if json.Unmarshal([]byte(sel.Class), &c) != nil || c.Source != sp.source {
+		return spec
+	}
+	now := sp.tenant.now
+	spec.Tenant, spec.TLSMinimum13 = tenant, now.TLSMinimum13
+	spec.MaxConnectionAge, spec.MaxStreamAge = now.MaxConnectionAge, now.MaxStreamAge
+	var policies []*accessPolicy
+	for _, name := range c.Policies {
+		if p := sp.policies[name]; p != nil {
+			policies = append(policies, p)
+		}
+	}
+	domains := set[string]{now.TrustDomain: {}}
+	for leads := c.Leads; len(leads) > 0; {
+		n := 1
+		for n < len(leads) && leads[n].Port == leads[0].Port {
+			n++
+		}
+		port := m.inboundPort(sp, leads[:n], policies)
+		for _, ref := range port.Policy.Floor.Granted {
+			domains[ref.TrustDomain] = struct{}{}
+		}
+		spec.Ports = append(spec.Ports, port)
+		leads = leads[n:]
+	}
+	spec.TrustDomains = sortedKeys(domains)
+	spec.Origins = originsOf(sp, c)
+	return spec
+}
+
+func originsOf(sp *space, c class) []Ref {
+	var refs []Ref
+	for _, l := range c.Leads {
+		refs = append(refs, sp.ref(KindService, l.Service))
+	}
+	slices.SortFunc(refs, func(a, b Ref) int { return a.Key.compare(b.Key) })
+	refs = slices.Compact(refs)
+	for _, name := range c.Policies {
+		refs = append(refs, sp.ref(KindAccessPolicy, name))
+	}
+	return refs
+}
+
+// inboundPort puts together who may call the Pod port that leads lead to.
+func (m *Model) inboundPort(sp *space, leads []lead, policies []*accessPolicy) InboundPort {
+	out := InboundPort{Port: leads[0].Port, Protocol: joint(leads)}
+	consumers := m.consumers(sp, leads)
+	out.Policy = policy.Port{
+		Number: out.Port, HTTP: out.Protocol.IsHTTP(),
+		Floor:             policy.Floor{Tenant: sp.tenant.floor(), Granted: refsOf(consumers)},
+		AllowWithinTenant: sp.tenant.now.DefaultAction == AllowWithinTenant,
+	}
+	r := resolver{model: m, space: sp, consumers: consumers}
+	for _, p := range policies {
+		if p.obj.Action == Allow {
+			out.Policy.AllowSelected = true
+		}
+		out.Policy.Rules = append(out.Policy.Rules, r.rules(p, out.Port)...)
+	}
+	if out.Protocol == ServerFirst {
+		out.Policy.KnownAccounts = m.knownAccounts(sp, out.Policy.Partial())
+	}
+	return out
+}
+
+// joint is the protocol of a Pod port: HTTP only if all services say so.
+func joint(leads []lead) Protocol {
+	p := leads[0].Protocol
+	for _, l := range leads[1:] {
+		switch {
+		case l.Protocol == p:
+		case p == ServerFirst || l.Protocol == ServerFirst:
+			p = ServerFirst
+		case p == ClientFirst || l.Protocol == ClientFirst:
+			p = ClientFirst
+		default:
+			p = HTTP1
+		}
+	}
+	return p
+}
+
+// consumers are the namespaces of other tenants that see a service port which
+// leads here: the granted part of the floor, by the rule that decides
+// visibility.
+func (m *Model) consumers(sp *space, leads []lead) map[string]*space {
+	found := map[string]*space{}
+	for _, l := range leads {
+		s := sp.services[l.Service]
+		if s == nil || !s.live() {
+			continue
+		}
+		m.eachConsumer(s, false, func(from *space, sight Sight) {
+			if sight.Grade == Granted && sight.Ports.Has(l.ServicePort) {
+				found[from.name] = from
+			}
+		})
+	}
+	return found
+}
+
+func refsOf(spaces map[string]*space) []policy.NamespaceRef {
+	var refs []policy.NamespaceRef
+	for _, name := range sortedKeys(spaces) {
+		refs = append(refs, spaces[name].namespaceRef())
+	}
+	return refs
+}
+
+func (s *space) namespaceRef() policy.NamespaceRef {
+	return policy.NamespaceRef{TrustDomain: s.tenant.now.TrustDomain, Namespace: s.name}
+}
+
+// knownAccounts lists the accounts of own namespaces. Those of other tenants
+// are not for this tenant's proxies to know.
+func (m *Model) knownAccounts(sp *space, refs []policy.NamespaceRef) []policy.Accounts {
+	var known []policy.Accounts
+	for _, ref := range refs {
+		if member := sp.tenant.members[ref.Namespace]; member != nil {
+			known = append(known, policy.Accounts{Namespace: ref, Names: sortedKeys(member.accounts)})
+		}
+	}
+	return known
+}
+
+// resolver turns the rules of a namespace's policies into normal form for one
+// Pod port.
+type resolver struct {
+	model     *Model
+	space     *space
+	consumers map[string]*space
+}
+
+func (r resolver) rules(p *accessPolicy, port uint16) []policy.Rule {
+	name, action := r.space.name+"/"+p.name, policy.Allow
+	if p.obj.Action == Deny {
+		action = policy.Deny
+	}
+	switch {
+	case p.obj.Action == Deny && p.obj.Invalid:
+		return []policy.Rule{{Policy: name, Action: action, From: policy.Principals{All: true}}}
+	case p.obj.Invalid || p.dropped:
+		return nil
+	}
+	var rules []policy.Rule
+	for _, rule := range p.obj.Rules {
+		if len(rule.Ports) > 0 && !slices.Contains(rule.Ports, port) {
+			continue
+		}
+		if from := r.principals(rule.Sources); !from.Nobody() {
+			rules = append(rules, policy.Rule{Policy: name, Action: action, From: from, Match: matchOf(rule)})
+		}
+	}
+	return rules
+}
+
+func (r resolver) principals(sources []AccessSource) policy.Principals {
+	var p policy.Principals
+	spaces, ids := map[string]*space{}, set[string]{}
+	for _, src := range sources {
+		switch {
+		case src.All:
+			p.All = true
+		case src.Granted:
+			p.Granted = true
+		case src.SPIFFEID != "":
+			ids[src.SPIFFEID] = struct{}{}
+		case src.ServiceAccount != "":
+			for _, sp := range r.named(src) {
+				ids[sp.namespaceRef().Prefix()+src.ServiceAccount] = struct{}{}
+			}
+		default:
+			maps.Copy(spaces, r.named(src))
+		}
+	}
+	p.Namespaces, p.IDs = refsOf(spaces), sortedKeys(ids)
+	return p
+}
+
+// named are the namespaces that a source speaks about: of the own tenant all,
+// of another tenant those that the floor lets in.
+func (r resolver) named(src AccessSource) map[string]*space {
+	own := r.space.tenant
+	candidates, of := r.consumers, src.Tenant
+	if of == "" || of == own.name {
+		candidates, of = own.members, own.name
+	}
+	if src.Namespace != "" {
+		if sp := candidates[src.Namespace]; sp != nil && sp.tenant.name == of {
+			return map[string]*space{sp.name: sp}
+		}
+		return nil
+	}
+	if of == own.name {
+		return candidates
+	}
+	found := map[string]*space{}
+	for name, sp := range candidates {
+		if sp.tenant.name == of {
+			found[name] = sp
+		}
+	}
+	return found
+}
+
+func matchOf(rule AccessRule) policy.Match {
+	m := policy.Match{Methods: slices.Clone(rule.Methods)}
+	for _, p := range rule.Paths {
+		path := policy.Path{Type: policy.Exact, Value: p.Value}
+		if p.Prefix {
+			path = policy.Path{Type: policy.Prefix, Value: "/" + strings.Trim(p.Value, "/")}
+		}
+		m.Paths = append(m.Paths, path)
+	}
+	for _, h := range rule.Hosts {
+		m.Hosts = append(m.Hosts, policy.HostOnly(h))
+	}
+	for _, h := range rule.Headers {
+		header := policy.Header{Name: strings.ToLower(h.Name)}
+		switch {
+		case h.Present:
+			header.Type = policy.Present
+		case h.Prefix != "":
+			header.Type, header.Value = policy.Prefix, h.Prefix
+		default:
+			header.Type, header.Value = policy.Exact, h.Exact
+		}
+		m.Headers = append(m.Headers, header)
+	}
+	return m
+}
