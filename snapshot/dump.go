@@ -1,0 +1,102 @@
+package snapshot
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"bailiwick.dev/bailiwick/tenancy"
+)
+
+// Dump is what the publisher holds, for the platform's eyes: it names things
+// of all tenants.
+type Dump struct {
+	Views     []ViewDump     `json:"views"`
+	Workloads []WorkloadDump `json:"workloads"`
+}
+
+// ViewDump is one open view.
+type ViewDump struct {
+	Tenant    string         `json:"tenant"`
+	Namespace string         `json:"namespace"`
+	Streams   int            `json:"streams"`
+	Resources []ResourceDump `json:"resources"`
+}
+
+// WorkloadDump is one inbound configuration.
+type WorkloadDump struct {
+	Workload  string         `json:"workload"`
+	Streams   int            `json:"streams"`
+	Resources []ResourceDump `json:"resources"`
+}
+
+// ResourceDump is one resource with the objects that it was made from.
+type ResourceDump struct {
+	Type    string   `json:"type"`
+	Name    string   `json:"name"`
+	Version string   `json:"version"`
+	Bytes   int      `json:"bytes"`
+	Origins []string `json:"origins,omitempty"`
+}
+
+// Dump describes all layers as they are now, sorted. It waits for the
+// publisher's loop, until ctx ends.
+func (p *Publisher) Dump(ctx context.Context) (*Dump, error) {
+	out := make(chan *Dump, 1)
+	p.in.put(func() { p.in.calls = append(p.in.calls, func() { out <- p.dump() }) })
+	select {
+	case d := <-out:
+		return d, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the publisher: %w", ctx.Err())
+	}
+}
+
+func (p *Publisher) dump() *Dump {
+	d := &Dump{}
+	for key, v := range p.views {
+		vd := ViewDump{Tenant: key.Tenant, Namespace: key.Namespace, Streams: v.refs}
+		vd.Resources = v.layer.dump(nil)
+		for _, vr := range v.variants {
+			vd.Resources = vr.layer.dump(vd.Resources)
+		}
+		d.Views = append(d.Views, vd)
+	}
+	for key, w := range p.workloads {
+		d.Workloads = append(d.Workloads, WorkloadDump{
+			Workload: key.selection.Workload.String(), Streams: w.refs, Resources: w.layer.dump(nil),
+		})
+	}
+	slices.SortFunc(d.Views, func(a, b ViewDump) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Namespace, b.Namespace))
+	})
+	slices.SortFunc(d.Workloads, func(a, b WorkloadDump) int { return cmp.Compare(a.Workload, b.Workload) })
+	return d
+}
+
+func (l *Layer) dump(out []ResourceDump) []ResourceDump {
+	start := len(out)
+	for t := range NumTypes {
+		l.All(t, func(r *Resource) {
+			rd := ResourceDump{Type: t.String(), Name: r.name, Version: r.version, Bytes: len(r.frame)}
+			for _, o := range r.origins {
+				rd.Origins = append(rd.Origins, OriginString(o))
+			}
+			out = append(out, rd)
+		})
+	}
+	slices.SortFunc(out[start:], func(a, b ResourceDump) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+// OriginString names an object as "Kind namespace/name", for logs and dumps.
+func OriginString(o tenancy.Ref) string {
+	name := o.Key.Name
+	if o.Key.Namespace != "" {
+		name = o.Key.Namespace + "/" + name
+	}
+	return o.Kind.String() + " " + name
+}

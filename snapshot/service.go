@@ -1,0 +1,100 @@
+package snapshot
+
+import (
+	"slices"
+
+	"bailiwick.dev/bailiwick/tenancy"
+)
+
+// builtService holds the resources that everybody who sees a service shares.
+// They are made once per content: what an endpoint change leaves alone is the
+// same pointer afterwards.
+type builtService struct {
+	spec  *tenancy.ServiceSpec
+	ports map[uint16]*builtPort
+}
+
+type builtPort struct {
+	spec    *tenancy.PortSpec
+	cluster *Resource
+	claims  *Resource // the ClusterLoadAssignment
+	hosts   map[hostVariant]*HostPart
+}
+
+// hostVariant is what a virtual host depends on besides its service.
+type hostVariant struct {
+	grade tenancy.Grade
+	vips  bool
+}
+
+// service returns the shared resources of s, building what differs from the
+// last time. A port that cannot be built keeps its last good resources.
+func (p *Publisher) service(s *tenancy.ServiceSpec) *builtService {
+	old := p.services[s.Key]
+	if old != nil && old.spec == s {
+		return old
+	}
+	b := &builtService{spec: s, ports: make(map[uint16]*builtPort, len(s.Ports))}
+	for i := range s.Ports {
+		port := &s.Ports[i]
+		var last *builtPort
+		if old != nil {
+			last = old.ports[port.Port]
+		}
+		if built := p.buildPort(s, port, old, last); built != nil {
+			b.ports[port.Port] = built
+		}
+	}
+	p.services[s.Key] = b
+	return b
+}
+
+func (p *Publisher) buildPort(s *tenancy.ServiceSpec, port *tenancy.PortSpec, old *builtService, last *builtPort) *builtPort {
+	built := &builtPort{spec: port, hosts: map[hostVariant]*HostPart{}}
+	var err error
+	switch {
+	case last != nil && sameCluster(old.spec, s) && last.spec.Protocol == port.Protocol:
+		built.cluster, built.hosts = last.cluster, last.hosts
+	default:
+		p.stats.built(Cluster)
+		if built.cluster, err = p.builder.Cluster(s, port); err != nil {
+			p.log.Error("service port left as it was", "service", s.Key, "port", port.Port, "err", err)
+			return last
+		}
+	}
+	if last != nil && slices.Equal(last.spec.Endpoints, port.Endpoints) {
+		built.claims = last.claims
+		return built
+	}
+	p.stats.built(Endpoint)
+	if built.claims, err = p.builder.Endpoints(s, port); err != nil {
+		p.log.Error("endpoints left as they were", "service", s.Key, "port", port.Port, "err", err)
+		if last == nil {
+			return nil
+		}
+		built.claims = last.claims
+	}
+	return built
+}
+
+// sameCluster reports whether clusters and hosts of both specs are equal:
+// everything but the endpoints is.
+func sameCluster(a, b *tenancy.ServiceSpec) bool {
+	return a.Tenant == b.Tenant && a.TrustDomain == b.TrustDomain && a.TLSMinimum13 == b.TLSMinimum13 &&
+		slices.Equal(a.Accounts, b.Accounts) && slices.Equal(a.VIPs, b.VIPs)
+}
+
+// host returns the virtual host of a port for one way of seeing it.
+func (p *Publisher) host(s *tenancy.ServiceSpec, b *builtPort, v hostVariant) *HostPart {
+	if h := b.hosts[v]; h != nil {
+		return h
+	}
+	p.stats.built(Route)
+	h, err := p.builder.VirtualHost(s, b.spec, v.grade, v.vips)
+	if err != nil {
+		p.log.Error("virtual host left out", "service", s.Key, "port", b.spec.Port, "err", err)
+		return nil
+	}
+	b.hosts[v] = h
+	return h
+}

@@ -1,0 +1,354 @@
+package snapshot
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"bailiwick.dev/bailiwick/tenancy"
+)
+
+// view assembles what one (tenant, namespace) may know. The publisher owns it.
+type view struct {
+	key   tenancy.ViewKey
+	layer *Layer
+	// variants are the listeners for each choice that a proxy made.
+	variants map[Variant]*variant
+	// refs counts bindings; idle is when the last one went.
+	refs int
+	idle time.Time
+
+	outbound tenancy.OutboundPolicy
+	seen     map[tenancy.Key]*seen
+	// hosts holds, per HTTP port, who has a virtual host there.
+	hosts map[uint16]map[tenancy.Key]*seen
+	// claims holds, per address and port, who claims it; the invalid address
+	// stands for a TCP port alone, which explicit capture binds.
+	claims map[socket]map[tenancy.Key]*seen
+	// domains counts services per trust domain, for their bundles.
+	domains map[string]int
+	// size is what all seen services together cost, excess those left out
+	// because that would be over the tenant's limits.
+	size   cost
+	excess map[tenancy.Key]*seen
+}
+
+type variant struct {
+	layer *Layer
+	refs  int
+}
+
+type socket struct {
+	addr netip.Addr
+	port uint16
+}
+
+// seen is one visible service with its visible ports.
+type seen struct {
+	sight tenancy.Sight
+	built *builtService
+	ports []*builtPort
+}
+
+// before orders those who claim one name or address: the nearer grade, then
+// the older object, then the name.
+func (s *seen) before(o *seen) int {
+	a, b := s.built.spec, o.built.spec
+	return cmp.Or(cmp.Compare(s.sight.Grade, o.sight.Grade), cmp.Compare(a.Created, b.Created),
+		cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
+}
+
+// first returns who has what all of m claim.
+func first(m map[tenancy.Key]*seen) *seen {
+	var best *seen
+	for _, s := range m {
+		if best == nil || s.before(best) < 0 {
+			best = s
+		}
+	}
+	return best
+}
+
+// work collects what one flush of a view changes.
+type work struct {
+	set    map[Child]*Resource
+	remove map[Child]struct{}
+	// ports and sockets whose route or listener must be looked at again.
+	ports   map[uint16]struct{}
+	sockets map[socket]struct{}
+}
+
+func newWork() *work {
+	return &work{
+		set: map[Child]*Resource{}, remove: map[Child]struct{}{},
+		ports: map[uint16]struct{}{}, sockets: map[socket]struct{}{},
+	}
+}
+
+func (w *work) put(r *Resource) {
+	id := Child{r.Type(), r.Name()}
+	delete(w.remove, id)
+	w.set[id] = r
+}
+
+func (w *work) drop(t Type, name string) {
+	id := Child{t, name}
+	delete(w.set, id)
+	w.remove[id] = struct{}{}
+}
+
+func (p *Publisher) newView(key tenancy.ViewKey) *view {
+	layer, _ := NewView()
+	return &view{
+		key: key, layer: layer, variants: map[Variant]*variant{},
+		seen: map[tenancy.Key]*seen{}, hosts: map[uint16]map[tenancy.Key]*seen{},
+		claims: map[socket]map[tenancy.Key]*seen{}, domains: map[string]int{}, excess: map[tenancy.Key]*seen{},
+	}
+}
+
+// flushView brings a view up to date with the model for the services touched,
+// and publishes what differs. It reports whether anything did.
+func (p *Publisher) flushView(v *view, touched *tenancy.TouchedView) bool {
+	w := newWork()
+	if touched.Settings {
+		p.viewSettings(v, w)
+	}
+	for key := range touched.Services {
+		p.lookAgain(v, key, w)
+	}
+	p.fit(v, w)
+	p.routes(v, w)
+	updates := []Update{w.update(v.layer)}
+	for choice, vr := range v.variants {
+		updates = append(updates, p.listeners(v, choice, w, touched.Settings).update(vr.layer))
+	}
+	return p.publish(updates...)
+}
+
+func (w *work) update(l *Layer) Update {
+	u := Update{Layer: l}
+	for _, r := range w.set {
+		u.Set = append(u.Set, r)
+	}
+	for c := range w.remove {
+		u.Remove = append(u.Remove, c)
+	}
+	return u
+}
+
+// viewSettings applies the tenant's settings: what stands in every view.
+func (p *Publisher) viewSettings(v *view, w *work) {
+	settings := p.model.Settings(v.key.Tenant)
+	v.outbound = settings.Outbound
+	p.limits.Store(v.key.Tenant, settings.Limits)
+	static, err := p.builder.StaticClusters(v.outbound)
+	if err != nil {
+		p.log.Error("static clusters left as they were", "tenant", v.key.Tenant, "err", err)
+		return
+	}
+	w.drop(Cluster, passthroughCluster)
+	for _, r := range static {
+		w.put(r)
+	}
+	for port := range v.hosts {
+		w.ports[port] = struct{}{}
+	}
+}
+
+// lookAgain replaces what a service contributes to the view.
+func (p *Publisher) lookAgain(v *view, key tenancy.Key, w *work) {
+	old, now := v.seen[key], p.look(v, key)
+	delete(v.excess, key)
+	if old != nil && now != nil && sameClaims(old, now) {
+		v.size.sub(old.cost())
+		v.size.add(now.cost())
+		v.file(key, now)
+		for _, b := range now.ports {
+			w.put(b.cluster)
+			w.put(b.claims)
+		}
+		return
+	}
+	if old != nil {
+		p.withdraw(v, key, old, w)
+	}
+	if now != nil {
+		p.contribute(v, key, now, w)
+	}
+}
+
+// look returns a service as the view sees it, nil if it does not.
+func (p *Publisher) look(v *view, key tenancy.Key) *seen {
+	sight, ok := p.model.See(v.key, key)
+	if !ok {
+		return nil
+	}
+	spec := p.model.Service(key)
+	if spec == nil || p.model.Bundle(spec.TrustDomain) == nil {
+		return nil
+	}
+	now := &seen{sight: sight, built: p.service(spec)}
+	for i := range spec.Ports {
+		port := spec.Ports[i].Port
+		if built := now.built.ports[port]; built != nil && sight.Ports.Has(port) {
+			now.ports = append(now.ports, built)
+		}
+	}
+	return now
+}
+
+// sameClaims reports whether both claim the same names, addresses and bundle,
+// so that only clusters and endpoints may differ.
+func sameClaims(a, b *seen) bool {
+	x, y := a.built.spec, b.built.spec
+	return a.sight.Grade == b.sight.Grade && a.sight.SameSource == b.sight.SameSource &&
+		x.Created == y.Created && x.TrustDomain == y.TrustDomain && slices.Equal(x.VIPs, y.VIPs) &&
+		slices.EqualFunc(a.ports, b.ports, func(p, q *builtPort) bool {
+			return p.spec.Port == q.spec.Port && p.spec.Protocol == q.spec.Protocol
+		})
+}
+
+// sockets are the addresses that a port of s claims in the view: every virtual
+// IP, for HTTP as names of its virtual host, for TCP as listeners; and for TCP
+// the port alone.
+func (s *seen) sockets(b *builtPort) []socket {
+	var out []socket
+	if s.sight.SameSource {
+		for _, ip := range s.built.spec.VIPs {
+			out = append(out, socket{ip, b.spec.Port})
+		}
+	}
+	if !b.spec.Protocol.IsHTTP() {
+		out = append(out, socket{port: b.spec.Port})
+	}
+	return out
+}
+
+// file enters a service under everything that it claims.
+func (v *view) file(key tenancy.Key, s *seen) {
+	v.seen[key] = s
+	for _, b := range s.ports {
+		if b.spec.Protocol.IsHTTP() {
+			claim(v.hosts, b.spec.Port, key, s)
+		}
+		for _, sock := range s.sockets(b) {
+			claim(v.claims, sock, key, s)
+		}
+	}
+}
+
+func claim[K comparable](m map[K]map[tenancy.Key]*seen, k K, key tenancy.Key, s *seen) {
+	if m[k] == nil {
+		m[k] = map[tenancy.Key]*seen{}
+	}
+	m[k][key] = s
+}
+
+func unclaim[K comparable](m map[K]map[tenancy.Key]*seen, k K, key tenancy.Key) {
+	if delete(m[k], key); len(m[k]) == 0 {
+		delete(m, k)
+	}
+}
+
+// mark notes which routes and listeners a service has a part in.
+func (s *seen) mark(w *work) {
+	for _, b := range s.ports {
+		w.ports[b.spec.Port] = struct{}{}
+		for _, sock := range s.sockets(b) {
+			w.sockets[sock] = struct{}{}
+		}
+	}
+}
+
+// withdraw takes back all that a service contributed; what contribute puts
+// back under the same name afterwards is no change.
+func (p *Publisher) withdraw(v *view, key tenancy.Key, old *seen, w *work) {
+	delete(v.seen, key)
+	v.size.sub(old.cost())
+	old.mark(w)
+	for _, b := range old.ports {
+		w.drop(Cluster, b.cluster.Name())
+		w.drop(Endpoint, b.claims.Name())
+		if b.spec.Protocol.IsHTTP() {
+			unclaim(v.hosts, b.spec.Port, key)
+		}
+		for _, sock := range old.sockets(b) {
+			unclaim(v.claims, sock, key)
+		}
+	}
+	domain := old.built.spec.TrustDomain
+	if v.domains[domain]--; v.domains[domain] == 0 {
+		delete(v.domains, domain)
+		w.drop(Secret, bundleName(domain))
+	}
+}
+
+func (p *Publisher) contribute(v *view, key tenancy.Key, now *seen, w *work) {
+	v.file(key, now)
+	v.size.add(now.cost())
+	now.mark(w)
+	for _, b := range now.ports {
+		w.put(b.cluster)
+		w.put(b.claims)
+	}
+	domain := now.built.spec.TrustDomain
+	if v.domains[domain]++; v.domains[domain] == 1 {
+		if r := p.bundle(domain); r != nil {
+			w.put(r)
+		}
+	}
+}
+
+// routes puts together the RouteConfigurations of the ports marked.
+func (p *Publisher) routes(v *view, w *work) {
+	for sock := range w.sockets {
+		// Who owns an address decides which virtual host has it as a name.
+		if len(v.hosts[sock.port]) > 0 {
+			w.ports[sock.port] = struct{}{}
+		}
+	}
+	for port := range w.ports {
+		if len(v.hosts[port]) == 0 {
+			w.drop(Route, RouteName(port))
+			continue
+		}
+		var parts []*Part
+		for _, s := range sorted(v.hosts[port]) {
+			b := s.built.ports[port]
+			vips := s.sight.SameSource && v.owns(s, b)
+			if h := p.host(s.built.spec, b, hostVariant{s.sight.Grade, vips}); h != nil {
+				parts = append(parts, h.Part)
+			}
+		}
+		p.stats.built(Route)
+		r, err := p.builder.RouteConfiguration(port, parts, v.outbound)
+		if err != nil {
+			p.log.Error("routes left as they were", "tenant", v.key.Tenant, "namespace", v.key.Namespace, "port", port, "err", err)
+			continue
+		}
+		w.put(r)
+	}
+}
+
+// owns reports whether s is the first to claim every virtual IP of its port.
+func (v *view) owns(s *seen, b *builtPort) bool {
+	for _, sock := range s.sockets(b) {
+		if sock.addr.IsValid() && first(v.claims[sock]) != s {
+			return false
+		}
+	}
+	return true
+}
+
+func sorted(m map[tenancy.Key]*seen) []*seen {
+	out := make([]*seen, 0, len(m))
+	for _, s := range m {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b *seen) int {
+		x, y := a.built.spec.Key, b.built.spec.Key
+		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
+	})
+	return out
+}
