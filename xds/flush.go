@@ -1,0 +1,272 @@
+package xds
+
+import (
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"bailiwick.dev/bailiwick/snapshot"
+)
+
+// work is what a flush has found to write: per step of the order its batch,
+// and what is sent apart because the client refused it in company.
+type work struct {
+	binding *snapshot.Binding
+	steps   [len(order)]task
+	// suspects are the tenant's.
+	suspects *suspects
+	// lost is true when the layers no longer remember what the client has.
+	lost bool
+}
+
+// task is one step's share: the shared batch, the private one that stands for
+// it where the client has refused something, what is sent again apart, and the
+// next try of what is being taken apart.
+type task struct {
+	key     batchKey
+	shared  *batch
+	private *batch
+	apart   *batch
+	trial   *batch
+}
+
+// flush brings the client up to date in the order of the table. It reads one
+// generation of each layer, holding their locks only to collect pointers, and
+// encodes and writes outside.
+func (s *stream) flush() error {
+	if s.att == nil {
+		return nil
+	}
+	var w *work
+	s.att.ReadWith(s.former(), func(b *snapshot.Binding) {
+		if b.Held {
+			return
+		}
+		w = s.read(b)
+	})
+	if w == nil {
+		return nil
+	}
+	if w.lost {
+		return status.Error(codes.Unavailable, "too far behind: reconnect")
+	}
+	if err := s.bound(w.binding); err != nil {
+		return err
+	}
+	if err := s.write(w); err != nil {
+		return err
+	}
+	s.publish()
+	return nil
+}
+
+// former lists the bindings that types still stand at.
+func (s *stream) former() []*snapshot.Binding {
+	var out []*snapshot.Binding
+	for t := range s.types {
+		if b := s.types[t].at.binding; b != nil {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// bound notes under which tenant the stream runs, and starts the clock of a
+// binding that is the last one.
+func (s *stream) bound(b *snapshot.Binding) error {
+	if !s.served || s.tenant != b.Tenant {
+		if err := s.ticket.enter(b.Tenant); err != nil {
+			return err
+		}
+		s.served, s.tenant = true, b.Tenant
+		s.log = s.log.With("tenant", b.Tenant)
+		s.status.setTenant(b.Tenant)
+	}
+	if b.Final && !s.final {
+		s.final, s.closeAt = true, time.Now().Add(finalGrace)
+	}
+	return nil
+}
+
+// read collects what each step has to write and moves the cursors. It runs
+// inside Attachment.Read.
+func (s *stream) read(b *snapshot.Binding) *work {
+	w := &work{binding: b, suspects: s.srv.suspicion.get(b.Tenant)}
+	now := cursor{binding: b}
+	for i, l := range b.Layers() {
+		now.gens[i] = l.Generation()
+	}
+	for i, line := range order {
+		if line.what == leftovers || line.what == removals {
+			w.steps[i] = w.steps[stepOf(line.typ)]
+			continue
+		}
+		s.readStep(w, i, now)
+	}
+	for i, line := range order {
+		if line.what == changes && (w.lost || !s.waits(line.typ)) {
+			s.moved(line.typ, now, w.steps[i].shared)
+		}
+	}
+	s.keep(b)
+	return w
+}
+
+// stepOf is the index of the step that writes the changes of a type.
+func stepOf(t snapshot.Type) int {
+	for i, line := range order {
+		if line.typ == t && line.what == changes {
+			return i
+		}
+	}
+	return -1
+}
+
+// waits reports whether a type has so much unacknowledged that the client is
+// left to catch up; then the latest state wins.
+func (s *stream) waits(t snapshot.Type) bool {
+	return s.types[t].unacked >= s.srv.maxUnacked
+}
+
+func (s *stream) readStep(w *work, i int, now cursor) {
+	line := order[i]
+	st := &s.types[line.typ]
+	q := s.query(w, line, now)
+	if s.waits(line.typ) {
+		// What the parents bring along must not be forgotten.
+		var owed []string
+		q.followers(func(name string) { owed = append(owed, name) })
+		st.asked = s.srv.names.change(st.asked, owed, nil)
+		return
+	}
+	task := &w.steps[i]
+	if !q.moot() {
+		task.key = q.key()
+		task.shared = s.srv.memo.get(task.key)
+		task.shared.collectOnce(&q)
+		if task.shared.lost {
+			w.lost = true
+			return
+		}
+		task.private = s.withhold(line.typ, task.shared)
+	}
+	if line.what == changes {
+		task.apart = s.apart(line.typ, now.binding)
+		task.trial = s.trial(line.typ)
+	}
+}
+
+// query says what a step asks of the layers.
+func (s *stream) query(w *work, line step, now cursor) query {
+	st := &s.types[line.typ]
+	q := query{
+		mode: s.mode, typ: line.typ, what: line.what, now: now,
+		wildcard: st.wildcard, names: st.names,
+		suspects: w.suspects,
+	}
+	if line.parent != snapshot.NumTypes && s.brings(st) {
+		parent := w.steps[stepOf(line.parent)]
+		q.parents = [3]*batch{parent.said(), parent.apart, parent.trial}
+	}
+	if line.what == children {
+		q.except = w.steps[stepOf(line.typ)].said()
+		return q
+	}
+	q.at = st.at
+	q.all, q.asked, q.empty, q.has, q.orphans = st.all, st.asked, st.empty, st.has, st.orphans
+	q.prev = st.full
+	return q
+}
+
+// brings reports whether a type may be sent unasked. In the state of the world
+// a client that never asked for a type does not take it.
+func (s *stream) brings(st *typeState) bool { return s.mode == delta || st.requested }
+
+// said is what the step writes of a batch: the private one if there is one.
+func (t task) said() *batch {
+	if t.private != nil {
+		return t.private
+	}
+	return t.shared
+}
+
+// moved notes that a type is served up to now.
+func (s *stream) moved(t snapshot.Type, now cursor, b *batch) {
+	st := &s.types[t]
+	if st.requested || st.unasked {
+		st.at = now
+	}
+	st.all, st.empty, st.asked, st.has, st.orphans = false, false, nil, nil, nil
+	if b != nil && b.isFull {
+		st.full = b
+	}
+}
+
+// keep tells the store what may be forgotten. It must run under the locks:
+// a publication in between would forget too much.
+func (s *stream) keep(b *snapshot.Binding) {
+	var low [3]uint64
+	for t := range s.types {
+		at := s.types[t].at
+		if at.binding != b {
+			continue
+		}
+		for i, g := range at.gens {
+			if low[i] == 0 || g < low[i] {
+				low[i] = g
+			}
+		}
+	}
+	s.att.Keep(b, low)
+}
+
+// write encodes what no other stream has encoded yet and sends it.
+func (s *stream) write(w *work) error {
+	for i, line := range order {
+		task := w.steps[i]
+		for _, b := range [...]*batch{task.said(), task.apart, task.trial} {
+			if b == nil {
+				continue
+			}
+			if line.what == changes || line.what == children {
+				s.encode(line.typ, task.key, b)
+			}
+			if err := s.writeBatch(line, b, b == task.trial); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *stream) encode(t snapshot.Type, key batchKey, b *batch) {
+	size := int64(0)
+	b.build(s.mode, t, func(e *body) {
+		size += int64(len(e.bytes))
+		s.srv.metrics.encoded(t, len(e.bytes))
+	})
+	if size > 0 {
+		s.srv.memo.note(key, b, size)
+	}
+}
+
+func (s *stream) writeBatch(line step, b *batch, trial bool) error {
+	bodies := b.bodies
+	switch line.what {
+	case leftovers:
+		bodies = []*body{b.lateBody}
+	case removals:
+		bodies = []*body{b.rmBody}
+	case changes, children:
+	}
+	for _, e := range bodies {
+		if e == nil {
+			continue
+		}
+		if err := s.send(line.typ, e, trial); err != nil {
+			return err
+		}
+	}
+	return nil
+}

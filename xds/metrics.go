@@ -1,0 +1,114 @@
+package xds
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bailiwick.dev/bailiwick/snapshot"
+)
+
+// Results of an answered response and of a refused RPC, as label values.
+const (
+	resultACK     = "ack"
+	resultNACK    = "nack"
+	resultTimeout = "timeout"
+
+	refusedNoIdentity  = "no_identity"
+	refusedExpired     = "expired"
+	refusedNotWorkload = "not_workload"
+	refusedDomain      = "trust_domain"
+	refusedMethod      = "method"
+)
+
+// Counts are sums over the life of a Server, for tests and benchmarks: what a
+// change costs must follow from the change and not from the mesh.
+type Counts struct {
+	// Encodes are bodies encoded, Sends responses written, Bytes their size;
+	// by type.
+	Encodes, Sends, Bytes [snapshot.NumTypes]uint64
+	// Wakes are the times that a stream was woken by the store.
+	Wakes uint64
+}
+
+type metrics struct {
+	wakes                    atomic.Uint64
+	encodes, sends, sentSize [snapshot.NumTypes]atomic.Uint64
+
+	responses   *prometheus.CounterVec
+	bytes       *prometheus.CounterVec
+	answers     *prometheus.CounterVec
+	encodedN    *prometheus.CounterVec
+	encodedSize *prometheus.CounterVec
+	refused     *prometheus.CounterVec
+	unknownType prometheus.Counter
+	panics      prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, streams func() map[string]int) (*metrics, error) {
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		responses:   vec("responses_total", "Responses sent.", "tenant", "type"),
+		bytes:       vec("response_bytes_total", "Bytes of responses sent, before TLS.", "tenant", "type"),
+		answers:     vec("answers_total", "Responses that clients answered, or did not in time, by result.", "tenant", "type", "result"),
+		encodedN:    vec("encodes_total", "Response bodies encoded. Streams share them.", "type"),
+		encodedSize: vec("encoded_bytes_total", "Bytes of response bodies encoded.", "type"),
+		refused:     vec("refused_rpcs_total", "RPCs refused for their identity or method, by result.", "result"),
+		unknownType: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: "unknown_type_requests_total", Help: "Requests for types that are not served."}),
+		panics:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: "panics_total", Help: "Panics recovered in streams."}),
+	}
+	wakes := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: "bailiwick", Subsystem: "xds", Name: "wakeups_total", Help: "Times that a stream was woken by a change.",
+	}, func() float64 { return float64(m.wakes.Load()) })
+	for _, c := range []prometheus.Collector{
+		m.responses, m.bytes, m.answers, m.encodedN, m.encodedSize, m.refused, m.unknownType, m.panics, wakes,
+		&streamGauge{streams: streams, desc: prometheus.NewDesc("bailiwick_xds_streams", "Open streams.", []string{"tenant"}, nil)},
+	} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) sent(tenant string, t snapshot.Type, size int) {
+	m.sends[t].Add(1)
+	m.sentSize[t].Add(uint64(size))
+	m.responses.WithLabelValues(tenant, t.String()).Inc()
+	m.bytes.WithLabelValues(tenant, t.String()).Add(float64(size))
+}
+
+func (m *metrics) encoded(t snapshot.Type, size int) {
+	m.encodes[t].Add(1)
+	m.encodedN.WithLabelValues(t.String()).Inc()
+	m.encodedSize.WithLabelValues(t.String()).Add(float64(size))
+}
+
+func (m *metrics) answered(tenant string, t snapshot.Type, result string) {
+	m.answers.WithLabelValues(tenant, t.String(), result).Inc()
+}
+
+func (m *metrics) counts() Counts {
+	c := Counts{Wakes: m.wakes.Load()}
+	for t := range c.Sends {
+		c.Encodes[t], c.Sends[t], c.Bytes[t] = m.encodes[t].Load(), m.sends[t].Load(), m.sentSize[t].Load()
+	}
+	return c
+}
+
+// streamGauge reports open streams when it is asked, so that a tenant without
+// streams has no series.
+type streamGauge struct {
+	streams func() map[string]int
+	desc    *prometheus.Desc
+}
+
+func (g *streamGauge) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
+
+func (g *streamGauge) Collect(ch chan<- prometheus.Metric) {
+	for tenant, n := range g.streams() {
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(n), tenant)
+	}
+}

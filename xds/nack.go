@@ -1,0 +1,343 @@
+package xds
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"bailiwick.dev/bailiwick/snapshot"
+	"bailiwick.dev/bailiwick/tenancy"
+)
+
+// faults is what one client has refused of one type. It concerns no other
+// stream: a NACK is the statement of a peer that may lie.
+type faults struct {
+	// exceptions are resources that were refused alone, by name. They are not
+	// sent again before their content changes.
+	exceptions map[string]*exception
+	// queue are groups of names that wait to be sent in a response of their own.
+	queue [][]string
+	// composites are being taken apart, by name; set is the whole set (sotw).
+	composites map[string]*compositeSearch
+	set        *search[*snapshot.Resource]
+}
+
+// exception is content that this client refuses.
+type exception struct {
+	version string
+	// parts are the refused parts of a composite by key; nil if it was refused
+	// as a whole.
+	parts  map[string]*snapshot.Part
+	detail string
+	origin []tenancy.Ref
+	// closed is true for an RBAC extension for which deny-all was refused too.
+	closed bool
+}
+
+// compositeSearch takes a composite apart.
+type compositeSearch struct {
+	*search[*snapshot.Part]
+	whole *snapshot.Resource
+}
+
+func (st *typeState) fault() *faults {
+	if st.faults == nil {
+		st.faults = &faults{exceptions: map[string]*exception{}, composites: map[string]*compositeSearch{}}
+	}
+	return st.faults
+}
+
+// tidy drops the faults once there are none.
+func (st *typeState) tidy() {
+	if f := st.faults; f != nil && len(f.exceptions)+len(f.queue)+len(f.composites) == 0 && f.set == nil {
+		st.faults = nil
+	}
+}
+
+// accept notes that the client applied responses.
+func (s *stream) accept(t snapshot.Type, st *typeState, in []inflight) {
+	for _, f := range in {
+		s.srv.metrics.answered(s.tenant, t, resultACK)
+		if o := s.srv.observer; o != nil {
+			o.Acked(s.report(t, f.nonce, f.body))
+		}
+		if s.mode == state && isSet(t) {
+			st.good = f.body
+		}
+		s.remember(st, f.body)
+		if f.search {
+			s.tried(t, st, f, true, "")
+		}
+	}
+}
+
+// remember keeps the composites that a client has, so that it can be given
+// their parts again should it refuse the next ones.
+func (s *stream) remember(st *typeState, b *body) {
+	for _, r := range b.resources {
+		if r.Parts() == nil {
+			delete(st.accepted, r.Name())
+			continue
+		}
+		if st.accepted == nil {
+			st.accepted = map[string]*snapshot.Resource{}
+		}
+		st.accepted[r.Name()] = r
+	}
+	for _, name := range b.removed {
+		delete(st.accepted, name)
+	}
+	if len(st.accepted) == 0 {
+		st.accepted = nil
+	}
+}
+
+// refuse notes that the client refused at least one of the responses. What was
+// in them goes out again apart, so that the good ones are applied and named in
+// what the client says it has.
+func (s *stream) refuse(t snapshot.Type, st *typeState, in []inflight, detail string) {
+	defer st.tidy()
+	for _, f := range in {
+		if f.search {
+			s.observeRefusal(t, f, detail)
+			s.tried(t, st, f, false, detail)
+		}
+	}
+	in = slices.DeleteFunc(slices.Clone(in), func(f inflight) bool { return f.search })
+	if len(in) == 0 {
+		return
+	}
+	var suspects []*snapshot.Resource
+	for _, f := range in {
+		s.observeRefusal(t, f, detail)
+		suspects = append(suspects, f.body.resources...)
+	}
+	if s.mode == state && isSet(t) {
+		s.searchSet(t, st, detail)
+		return
+	}
+	switch len(suspects) {
+	case 0:
+	case 1:
+		s.refusedAlone(t, st, suspects[0], detail)
+	default:
+		names := make([]string, 0, len(suspects))
+		for _, r := range suspects {
+			names = append(names, r.Name())
+		}
+		slices.Sort(names)
+		names = slices.Compact(names)
+		trust := s.srv.suspicion.get(s.tenant)
+		slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(rank(trust.has(t, a)), rank(trust.has(t, b))) })
+		st.fault().queue = append(st.fault().queue, halve(names)...)
+	}
+}
+
+func rank(suspect bool) int {
+	if suspect {
+		return 1
+	}
+	return 0
+}
+
+func (s *stream) observeRefusal(t snapshot.Type, f inflight, detail string) {
+	s.srv.metrics.answered(s.tenant, t, resultNACK)
+	r := s.report(t, f.nonce, f.body)
+	if len(f.body.resources) == 1 {
+		r.Origins = f.body.resources[0].Origins()
+	}
+	s.log.Warn("NACK", "type_url", t.URL(), "nonce", f.nonce, "resources", len(f.body.resources), "detail", detail, "first", firstName(f.body))
+	if o := s.srv.observer; o != nil {
+		o.Nacked(r, detail)
+	}
+}
+
+func firstName(b *body) string {
+	if len(b.resources) == 0 {
+		return ""
+	}
+	return b.resources[0].Name()
+}
+
+// refusedAlone notes content that the client does not take even by itself.
+func (s *stream) refusedAlone(t snapshot.Type, st *typeState, r *snapshot.Resource, detail string) {
+	s.srv.suspicion.add(s.tenant, t, r.Name())
+	if st.outdated(r.Name()) {
+		return
+	}
+	f := st.fault()
+	if len(r.Parts()) > 0 {
+		if f.composites[r.Name()] == nil {
+			f.composites[r.Name()] = s.searchParts(st, r)
+		}
+		return
+	}
+	s.log.Warn("resource refused", "type_url", t.URL(), "resource", r.Name(), "version", r.Version(), "origins", origins(r.Origins()), "detail", detail)
+	if t == snapshot.Extension {
+		s.refusedExtension(f, r, detail)
+	} else {
+		f.exceptions[r.Name()] = &exception{version: r.Version(), detail: detail, origin: r.Origins()}
+	}
+}
+
+// outdated reports whether a later response has said something else of a name
+// by now, so that it is that one's answer that counts.
+func (st *typeState) outdated(name string) bool {
+	return slices.ContainsFunc(st.inflight, func(f inflight) bool {
+		return slices.Contains(f.body.removed, name) ||
+			slices.ContainsFunc(f.body.resources, func(r *snapshot.Resource) bool { return r.Name() == name })
+	})
+}
+
+// refusedExtension closes a port whose RBAC the client does not take: what it
+// has may allow what has been revoked since.
+func (s *stream) refusedExtension(f *faults, r *snapshot.Resource, detail string) {
+	closed := snapshot.Absent(snapshot.Extension, r.Name())
+	if e := f.exceptions[r.Name()]; e != nil && closed != nil && r.Version() == closed.Version() {
+		e.closed = true
+		return
+	}
+	f.exceptions[r.Name()] = &exception{version: r.Version(), detail: detail, origin: r.Origins(), closed: closed == nil}
+	f.queue = append(f.queue, []string{r.Name()})
+}
+
+// searchParts starts to take a composite apart, from the parts that the client
+// has of it.
+func (s *stream) searchParts(st *typeState, r *snapshot.Resource) *compositeSearch {
+	var base []*snapshot.Part
+	if acc := st.accepted[r.Name()]; acc != nil {
+		base = acc.Parts()
+	}
+	c := &compositeSearch{whole: r}
+	c.search = newSearch(
+		func(p *snapshot.Part) string { return p.Key },
+		(*snapshot.Part).Equal,
+		func(*snapshot.Part) bool { return false },
+		r.Parts(), base, true)
+	c.baseDue = !c.has(st)
+	return c
+}
+
+// has reports whether the base is what the client has already.
+func (c *compositeSearch) has(st *typeState) bool {
+	acc := st.accepted[c.whole.Name()]
+	return acc != nil && c.whole.Recompose(c.with(nil)).Version() == acc.Version()
+}
+
+// searchSet starts to take a whole set apart.
+func (s *stream) searchSet(t snapshot.Type, st *typeState, detail string) {
+	f := st.fault()
+	if f.set != nil {
+		return // a response from before the search; the search goes on
+	}
+	// The target is what the client should have by now, which may be more than
+	// what was in the refused response.
+	f.set = s.newSetSearch(t, st, st.full.full)
+	s.log.Warn("set refused", "type_url", t.URL(), "detail", detail)
+}
+
+func (s *stream) newSetSearch(t snapshot.Type, st *typeState, target []*snapshot.Resource) *search[*snapshot.Resource] {
+	trust := s.srv.suspicion.get(s.tenant)
+	var base []*snapshot.Resource
+	if st.good != nil {
+		base = st.good.resources
+	}
+	found := newSearch(
+		(*snapshot.Resource).Name,
+		func(a, b *snapshot.Resource) bool { return a.Version() == b.Version() },
+		func(r *snapshot.Resource) bool { return trust.has(t, r.Name()) },
+		target, base, st.good == nil || shrinks(base, target))
+	if st.faults != nil {
+		for _, r := range target {
+			if e := st.faults.exceptions[r.Name()]; e != nil && e.version == r.Version() {
+				found.refused[r.Name()] = r
+			}
+		}
+	}
+	found.regroup()
+	return found
+}
+
+// shrinks reports whether a set has lost a name on the way to another.
+func shrinks(from, to []*snapshot.Resource) bool {
+	names := make(map[string]struct{}, len(to))
+	for _, r := range to {
+		names[r.Name()] = struct{}{}
+	}
+	return slices.ContainsFunc(from, func(r *snapshot.Resource) bool {
+		_, ok := names[r.Name()]
+		return !ok
+	})
+}
+
+// tried takes the answer to a try of a search.
+func (s *stream) tried(t snapshot.Type, st *typeState, in inflight, ok bool, detail string) {
+	f := st.fault()
+	defer st.tidy()
+	if s.mode == state && isSet(t) {
+		s.triedSet(t, f, ok, detail)
+		return
+	}
+	r := in.body.resources[0]
+	c := f.composites[r.Name()]
+	if c == nil || !c.busy {
+		return // it has been removed meanwhile
+	}
+	if part, found := c.answer(ok); found {
+		s.log.Warn("part refused", "type_url", t.URL(), "resource", r.Name(), "part", part.Key, "origins", origins(part.Origins), "detail", detail)
+		if o := s.srv.observer; o != nil {
+			report := s.report(t, in.nonce, in.body)
+			report.Part, report.Origins = part.Key, part.Origins
+			o.Nacked(report, detail)
+		}
+	}
+	if !c.over() {
+		return
+	}
+	delete(f.composites, r.Name())
+	switch {
+	case c.hopeless:
+		f.exceptions[r.Name()] = &exception{version: c.whole.Version(), detail: detail, origin: c.whole.Origins()}
+	case len(c.refused) > 0:
+		e := &exception{version: c.whole.Version(), parts: c.refused, detail: detail}
+		if old := f.exceptions[r.Name()]; old != nil {
+			for key, p := range old.parts {
+				if e.parts[key] == nil {
+					e.parts[key] = p
+				}
+			}
+		}
+		for _, p := range e.parts {
+			e.origin = append(e.origin, p.Origins...)
+		}
+		f.exceptions[r.Name()] = e
+	default:
+		// Everything was accepted after all, one by one.
+	}
+}
+
+func (s *stream) triedSet(t snapshot.Type, f *faults, ok bool, detail string) {
+	if f.set == nil || !f.set.busy {
+		return
+	}
+	if r, found := f.set.answer(ok); found {
+		s.srv.suspicion.add(s.tenant, t, r.Name())
+		s.log.Warn("resource refused", "type_url", t.URL(), "resource", r.Name(), "version", r.Version(), "origins", origins(r.Origins()), "detail", detail)
+		f.exceptions[r.Name()] = &exception{version: r.Version(), detail: detail, origin: r.Origins()}
+	}
+	if f.set.over() {
+		f.set = nil
+	}
+}
+
+// expire counts clusters that stay unanswered as refused.
+func (s *stream) expire(now time.Time) {
+	st := &s.types[snapshot.Cluster]
+	for len(st.inflight) > 0 && !now.Before(st.inflight[0].at.Add(clusterGrace)) {
+		in := st.inflight[:1:1]
+		st.inflight = st.inflight[1:]
+		st.unacked -= len(in[0].body.bytes)
+		s.srv.metrics.answered(s.tenant, snapshot.Cluster, resultTimeout)
+		s.refuse(snapshot.Cluster, st, in, "neither ACK nor NACK in "+clusterGrace.String())
+	}
+}

@@ -1,0 +1,66 @@
+package xds
+
+import (
+	"log/slog"
+	"net/netip"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/snapshot"
+)
+
+// maxPodName is the longest name a Kubernetes object can have.
+const maxPodName = 253
+
+// podOf reads the Pod's name from a node id of the form namespace/pod. Another
+// namespace than the verified one's names no Pod: the node picks among the Pods
+// of an identity and can claim nothing.
+func podOf(node *corev3.Node, w identity.Workload) string {
+	namespace, pod, ok := strings.Cut(node.GetId(), "/")
+	if !ok || namespace != w.Namespace || len(pod) > maxPodName || strings.Contains(pod, "/") {
+		return ""
+	}
+	return pod
+}
+
+// metadataKey is the field of the node's metadata that is ours.
+const metadataKey = "bailiwick"
+
+// variantOf reads how a proxy wants its own listeners. What cannot be read has
+// its default.
+func variantOf(node *corev3.Node, log *slog.Logger) snapshot.Variant {
+	fields := node.GetMetadata().GetFields()[metadataKey].GetStructValue().GetFields()
+	switch capture := fields["capture"].GetStringValue(); capture {
+	case "", "transparent":
+		return snapshot.Variant{}
+	case "explicit":
+	default:
+		log.Warn("node metadata: unknown capture mode, transparent is used", "capture", clip(capture))
+		return snapshot.Variant{}
+	}
+	address := func(key string) netip.Addr {
+		local := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		v, ok := fields[key]
+		if !ok {
+			return local
+		}
+		addr, err := netip.ParseAddr(v.GetStringValue())
+		if err != nil || addr.Zone() != "" {
+			log.Warn("node metadata: not an IP address, 127.0.0.1 is used", "field", key, "value", clip(v.GetStringValue()))
+			return local
+		}
+		return addr.Unmap()
+	}
+	return snapshot.Variant{Explicit: true, Bind: address("bind_address"), App: address("app_address")}
+}
+
+// clip bounds what a client can write into the log.
+func clip(s string) string {
+	const most = 64
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

@@ -1,0 +1,294 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/snapshot"
+	"bailiwick.dev/bailiwick/tenancy"
+)
+
+// Store is where streams get what they serve. Attach does not block; the
+// attachment wakes its stream when there is something to read.
+type Store interface {
+	Attach(snapshot.Proxy) *snapshot.Attachment
+}
+
+// Config is what a Server needs. Store is required, the rest has defaults.
+type Config struct {
+	Store  Store
+	Logger *slog.Logger
+	// Registerer takes the metrics; nil keeps them unexposed.
+	Registerer prometheus.Registerer
+	// Observer is told what clients are sent and answer; nil for nobody.
+	Observer Observer
+	// Limits are those in force for a tenant; of the empty name, those of
+	// identities without one. Nil gives everybody the defaults.
+	Limits func(tenant string) tenancy.Limits
+	// MaxUnacked is how many bytes per stream and type may be without an
+	// answer before that type waits; 0 means 4 MiB.
+	MaxUnacked int
+	// MaxRequestBytes bounds any request; 0 means 16 MiB. A tenant's own limit
+	// can only be lower.
+	MaxRequestBytes int
+	// SharedBytes bounds the encoded responses that are kept for other streams
+	// to share; 0 means 256 MiB.
+	SharedBytes int64
+	// StopGrace is how long Serve waits for streams to end; 0 means 2 s.
+	StopGrace time.Duration
+}
+
+// Server serves one Store over ADS, in both flavours.
+type Server struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+
+	store      Store
+	log        *slog.Logger
+	observer   Observer
+	gate       *gate
+	metrics    *metrics
+	memo       *memo
+	names      *interner
+	suspicion  *suspicion
+	maxUnacked int
+	maxRequest int
+	stopGrace  time.Duration
+
+	// stopping is closed when all streams have to end.
+	stopping chan struct{}
+	stopOnce sync.Once
+
+	ids     atomic.Uint64
+	mu      sync.Mutex
+	streams map[uint64]*streamStatus // guarded by mu
+}
+
+// sharedBatches bounds the number of responses kept for other streams.
+const sharedBatches = 4096
+
+// NewServer makes a Server. It starts nothing.
+func NewServer(c Config) (*Server, error) {
+	if c.Store == nil {
+		return nil, errors.New("xds: a store is required")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	if c.Limits == nil {
+		c.Limits = func(string) tenancy.Limits { return tenancy.DefaultLimits() }
+	}
+	s := &Server{
+		store: c.Store, log: c.Logger, observer: c.Observer,
+		gate: newGate(c.Limits), names: newInterner(), suspicion: newSuspicion(),
+		maxUnacked: orDefault(c.MaxUnacked, 4<<20),
+		maxRequest: orDefault(c.MaxRequestBytes, tenancy.DefaultLimits().RequestBytes),
+		stopGrace:  orDefault(c.StopGrace, 2*time.Second),
+		stopping:   make(chan struct{}),
+		streams:    map[uint64]*streamStatus{},
+	}
+	var err error
+	if s.memo, err = newMemo(sharedBatches, orDefault(c.SharedBytes, 256<<20)); err != nil {
+		return nil, fmt.Errorf("make the memo of shared responses: %w", err)
+	}
+	if s.metrics, err = newMetrics(c.Registerer, s.gate.streams); err != nil {
+		return nil, fmt.Errorf("register the metrics of xds: %w", err)
+	}
+	return s, nil
+}
+
+func orDefault[T int | int64 | time.Duration](v, def T) T {
+	if v == 0 {
+		return def
+	}
+	return v
+}
+
+// GRPC returns a gRPC server that authenticates every RPC with the connection's
+// certificate and has ADS and nothing else registered. Use it with a listener
+// that [Listener] has wrapped. Serve does both.
+func (s *Server) GRPC(src identity.Source, trustDomains []string) *grpc.Server {
+	allowed := slices.Clone(trustDomains)
+	g := grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(identity.ServerTLS(src, allowed))),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.StreamInterceptor(s.streamInterceptor(allowed)),
+		grpc.UnaryInterceptor(s.unaryInterceptor(allowed)),
+		// Envoys ping every 30 s; gRPC's own minimum of 5 min would cut them off.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.ReadBufferSize(4<<10),
+		grpc.WriteBufferSize(64<<10),
+		grpc.MaxRecvMsgSize(s.maxRequest),
+		grpc.MaxConcurrentStreams(16),
+		grpc.MaxHeaderListSize(64<<10),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.WaitForHandlers(true),
+	)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
+	return g
+}
+
+// Serve serves ADS on lis until ctx ends, then ends all streams with
+// Unavailable and returns nil. It closes lis. A Server serves once.
+func (s *Server) Serve(ctx context.Context, lis net.Listener, src identity.Source, trustDomains []string) error {
+	g := s.GRPC(src, trustDomains)
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(Listener(lis)) }() // ends with g.Stop below
+	select {
+	case err := <-served:
+		s.stop()
+		g.Stop()
+		return fmt.Errorf("serve xDS on %s: %w", lis.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.stop()
+	ended := make(chan struct{})
+	go func() { // ends when the streams have, or with g.Stop below
+		g.GracefulStop()
+		close(ended)
+	}()
+	grace := time.NewTimer(s.stopGrace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+	case <-grace.C:
+		// Clients that do not read keep their streams in a write.
+		g.Stop()
+		<-ended
+	}
+	<-served
+	return nil
+}
+
+func (s *Server) stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
+
+// Counts returns the sums so far.
+func (s *Server) Counts() Counts { return s.metrics.counts() }
+
+// Streams lists the open streams in the order of their opening, for the
+// platform's dump.
+func (s *Server) Streams() []StreamStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]StreamStatus, 0, len(s.streams))
+	for _, st := range s.streams {
+		out = append(out, st.get())
+	}
+	slices.SortFunc(out, func(a, b StreamStatus) int { return int(a.ID) - int(b.ID) })
+	return out
+}
+
+// DeltaAggregatedResources implements the incremental flavour of ADS.
+func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	return s.serve(g.Context(), delta, deltaWire{g})
+}
+
+// StreamAggregatedResources implements the state-of-the-world flavour of ADS.
+func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	return s.serve(g.Context(), state, stateWire{g})
+}
+
+// serve runs a stream for the peer that the interceptor has authenticated.
+func (s *Server) serve(ctx context.Context, mode protocol, w wire) error {
+	peer, ok := peerFrom(ctx)
+	if !ok {
+		return status.Error(codes.Unauthenticated, "no verified identity")
+	}
+	return s.serveStream(ctx, mode, peer, w)
+}
+
+func (s *Server) serveStream(ctx context.Context, mode protocol, peer identity.Peer, w wire) error {
+	place, err := s.gate.wait(peer.Workload)
+	if err != nil {
+		return err
+	}
+	id := s.ids.Add(1)
+	st := &stream{
+		srv: s, id: id, mode: mode, who: peer, wire: w, ticket: place, budget: &bucket{},
+		log:    s.log.With("spiffe_id", peer.Workload.String(), "stream", id, "protocol", mode.String()),
+		status: &streamStatus{now: StreamStatus{ID: id, Workload: peer.Workload, Protocol: mode.String(), Opened: time.Now()}},
+	}
+	s.mu.Lock()
+	s.streams[id] = st.status
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.streams, id)
+		s.mu.Unlock()
+	}()
+	st.log.Debug("stream opened")
+	err = st.run(ctx)
+	st.log.Debug("stream ended", "err", err)
+	return err
+}
+
+// closedInOrder turns the end of a client's requests into that of the stream.
+func closedInOrder(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+type deltaWire struct {
+	g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
+}
+
+func (w deltaWire) send(m *message) error { return w.g.SendMsg(m) }
+
+func (w deltaWire) recv() (*request, error) {
+	m, err := w.g.Recv()
+	if err != nil {
+		return nil, err
+	}
+	return fromDelta(m), nil
+}
+
+func fromDelta(m *discoveryv3.DeltaDiscoveryRequest) *request {
+	return &request{
+		url: m.GetTypeUrl(), node: m.GetNode(), nonce: m.GetResponseNonce(), failed: m.GetErrorDetail(), size: proto.Size(m),
+		subscribe: m.GetResourceNamesSubscribe(), unsubscribe: m.GetResourceNamesUnsubscribe(), has: m.GetInitialResourceVersions(),
+	}
+}
+
+type stateWire struct {
+	g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer
+}
+
+func (w stateWire) send(m *message) error { return w.g.SendMsg(m) }
+
+func (w stateWire) recv() (*request, error) {
+	m, err := w.g.Recv()
+	if err != nil {
+		return nil, err
+	}
+	return fromState(m), nil
+}
+
+func fromState(m *discoveryv3.DiscoveryRequest) *request {
+	return &request{
+		url: m.GetTypeUrl(), node: m.GetNode(), nonce: m.GetResponseNonce(), failed: m.GetErrorDetail(), size: proto.Size(m),
+		names: m.GetResourceNames(), version: m.GetVersionInfo(),
+	}
+}
