@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/snapshot"
+	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/file"
+	"bailiwick.dev/bailiwick/tenancy/object"
+	"bailiwick.dev/bailiwick/xds"
+)
+
+// serveConfig is what the flags of serve say.
+type serveConfig struct {
+	configDir     string
+	xdsAddress    string
+	healthAddress string
+	adminAddress  string
+	cert, key     string
+	bundles       []string
+	workloadAPI   string
+	trustDomains  []string
+	clusterDomain string
+	proxySVID     string
+	allowLoopback bool
+	quiet, max    time.Duration
+	logLevel      string
+	logFormat     string
+}
+
+func newServeCommand() *cobra.Command {
+	var c serveConfig
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve every proxy exactly what its tenant may know",
+		Long: `Serve watches services and tenant policies, and serves Envoy sidecars over ADS
+with mutual TLS. A proxy's tenant follows from its certificate alone.
+
+The server's own certificate comes from files (--cert, --key, --trust-bundle),
+which are watched and may be rotated at any time, or from a SPIFFE Workload API
+(--workload-api). It becomes ready (/readyz) after the first complete load and
+begins to answer proxies only then.`,
+		Example: `  # from a directory, with certificates in files
+  bailiwick serve --config-dir ./mesh \
+      --cert svid/cert.pem --key svid/key.pem \
+      --trust-bundle acme.example=acme.pem --trust-bundle globex.example=globex.pem
+
+  # with a certificate from SPIRE's agent
+  bailiwick serve --config-dir ./mesh --workload-api unix:///run/spire/agent.sock \
+      --trust-domain acme.example --trust-domain globex.example`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.configDir, "config-dir", "", "directory `DIR` with platform/ and tenants/<name>/ to watch (required)")
+	f.StringVar(&c.xdsAddress, "xds-address", "127.0.0.1:18000", "`ADDRESS` that proxies connect to")
+	f.StringVar(&c.healthAddress, "health-address", "127.0.0.1:18001", "`ADDRESS` of /healthz, /readyz and /metrics")
+	f.StringVar(&c.adminAddress, "admin-address", "", "`ADDRESS` of pprof and dumps: loopback, or unix:/PATH; off if empty")
+	f.StringVar(&c.cert, "cert", "", "certificate chain `FILE` of the server's SVID (PEM)")
+	f.StringVar(&c.key, "key", "", "private key `FILE` of the server's SVID (PEM)")
+	f.StringArrayVar(&c.bundles, "trust-bundle", nil, "`TD=FILE` with the CA certificates of a trust domain (PEM); may be repeated")
+	f.StringVar(&c.workloadAPI, "workload-api", "", "SPIFFE Workload API `SOCKET` to take certificate and bundles from")
+	f.StringArrayVar(&c.trustDomains, "trust-domain", nil, "trust domain `TD` whose workloads may connect; may be repeated (default: those with a --trust-bundle)")
+	f.StringVar(&c.clusterDomain, "cluster-domain", "cluster.local", "`DOMAIN` that service names end in")
+	f.StringVar(&c.proxySVID, "proxy-svid", "file", "where proxies have their certificate: file (svid/sds.json in Envoy's working directory) or sds (the bootstrap's cluster sds)")
+	f.BoolVar(&c.allowLoopback, "allow-loopback-endpoints", false, "accept endpoints on 127.0.0.0/8 and ::1, for many proxies on one host")
+	f.DurationVar(&c.quiet, "debounce-quiet", snapshot.DefaultQuiet, "how long a tenant's burst must pause before it is built")
+	f.DurationVar(&c.max, "debounce-max", snapshot.DefaultMax, "how long a tenant's burst may be gathered at most")
+	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
+	return cmd
+}
+
+func (c *serveConfig) run(cmd *cobra.Command) error {
+	log, err := newLogger(cmd.ErrOrStderr(), c.logLevel, c.logFormat)
+	if err != nil {
+		return err
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	src, err := c.source(cmd.Context(), log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close() }()
+	s, err := c.assemble(src, log)
+	if err != nil {
+		return err
+	}
+	return s.run(cmd.Context())
+}
+
+// check refuses what can be seen to be wrong before anything starts.
+func (c *serveConfig) check() error {
+	if c.configDir == "" {
+		return usageError{errors.New("no source: give --config-dir DIR")}
+	}
+	if c.workloadAPI != "" && (c.cert != "" || c.key != "" || len(c.bundles) > 0) {
+		return usageError{errors.New("--workload-api and --cert, --key, --trust-bundle exclude each other: give one of them")}
+	}
+	if c.workloadAPI == "" && (c.cert == "" || c.key == "" || len(c.bundles) == 0) {
+		return usageError{errors.New("no certificate: give --cert, --key and --trust-bundle, or --workload-api")}
+	}
+	if c.workloadAPI != "" && len(c.trustDomains) == 0 {
+		return usageError{errors.New("--workload-api needs --trust-domain: federated bundles admit nobody by themselves")}
+	}
+	if c.quiet <= 0 || c.max < c.quiet {
+		return usageError{fmt.Errorf("--debounce-quiet %v and --debounce-max %v: want 0 < quiet <= max", c.quiet, c.max)}
+	}
+	if c.proxySVID != "file" && c.proxySVID != "sds" {
+		return usageError{fmt.Errorf("--proxy-svid %q: want file or sds", c.proxySVID)}
+	}
+	return c.checkAdmin()
+}
+
+func (c *serveConfig) source(ctx context.Context, log *slog.Logger) (identity.Source, error) {
+	if c.workloadAPI != "" {
+		return identity.NewWorkloadAPISource(ctx, c.workloadAPI, log)
+	}
+	files := map[string]string{}
+	for _, b := range c.bundles {
+		td, file, ok := strings.Cut(b, "=")
+		if !ok || td == "" || file == "" {
+			return nil, usageError{fmt.Errorf("--trust-bundle %q: want TD=FILE, such as acme.example=acme.pem", b)}
+		}
+		if _, twice := files[td]; twice {
+			return nil, usageError{fmt.Errorf("--trust-bundle: trust domain %q is given twice", td)}
+		}
+		files[td] = file
+	}
+	if len(c.trustDomains) == 0 {
+		for td := range files {
+			c.trustDomains = append(c.trustDomains, td)
+		}
+		slices.Sort(c.trustDomains)
+	}
+	for _, td := range c.trustDomains {
+		if files[td] == "" {
+			return nil, usageError{fmt.Errorf("--trust-domain %q has no --trust-bundle %s=FILE", td, td)}
+		}
+	}
+	return identity.NewFileSource(identity.FileConfig{CertFile: c.cert, KeyFile: c.key, Bundles: files, Logger: log})
+}
+
+// server is everything that serve runs, made but not started.
+type server struct {
+	config    *serveConfig
+	log       *slog.Logger
+	svid      identity.Source
+	registry  *prometheus.Registry
+	publisher *snapshot.Publisher
+	xds       *xds.Server
+	objects   *file.Source
+	listeners struct{ xds, health, admin net.Listener }
+}
+
+func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, error) {
+	s := &server{config: c, log: log, svid: src, registry: prometheus.NewRegistry()}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	svid := snapshot.FileSVID
+	if c.proxySVID == "sds" {
+		svid = snapshot.SDSSVID
+	}
+	var err error
+	s.publisher, err = snapshot.NewPublisher(snapshot.Config{
+		Model: tenancy.NewModel(tenancy.Config{
+			ClusterDomain: c.clusterDomain, TrustDomains: c.trustDomains, Limits: tenancy.DefaultLimits(),
+		}),
+		Builder:    snapshot.NewBuilder(snapshot.BuilderConfig{ClusterDomain: c.clusterDomain, ProxySVID: svid}),
+		Logger:     log,
+		Registerer: s.registry,
+		Quiet:      c.quiet, Max: c.max,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make publisher: %w", err)
+	}
+	s.xds, err = xds.NewServer(xds.Config{Store: s.publisher, Logger: log, Registerer: s.registry, Limits: s.publisher.Limits})
+	if err != nil {
+		return nil, fmt.Errorf("make xDS server: %w", err)
+	}
+	s.objects, err = file.New(file.Config{Dir: c.configDir, Options: object.Options{AllowLoopback: c.allowLoopback}, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return s, s.listen()
+}
+
+// listen takes all addresses before anything runs, so that one in use ends the
+// program with a clear word. Proxies that connect early wait in the backlog.
+func (s *server) listen() error {
+	var err error
+	if s.listeners.xds, err = net.Listen("tcp", s.config.xdsAddress); err != nil {
+		return fmt.Errorf("listen for proxies (--xds-address): %w", err)
+	}
+	if s.listeners.health, err = net.Listen("tcp", s.config.healthAddress); err != nil {
+		_ = s.listeners.xds.Close()
+		return fmt.Errorf("listen for health checks (--health-address): %w", err)
+	}
+	if s.listeners.admin, err = s.config.listenAdmin(); err != nil {
+		_ = s.listeners.xds.Close()
+		_ = s.listeners.health.Close()
+		return fmt.Errorf("listen for administration (--admin-address): %w", err)
+	}
+	return nil
+}
+
+// run starts everything and ends it together: with ctx, or when one part fails.
+func (s *server) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.publisher.Run(ctx) })
+	g.Go(func() error { return s.feedBundles(ctx) })
+	g.Go(func() error { return s.objects.Run(ctx, newSink(s.publisher, s.log)) })
+	g.Go(func() error { return s.serveHTTP(ctx, "health", s.listeners.health, s.healthHandler()) })
+	if s.listeners.admin != nil {
+		g.Go(func() error { return s.serveHTTP(ctx, "admin", s.listeners.admin, s.adminHandler()) })
+	}
+	g.Go(func() error { return s.serveProxies(ctx) })
+	err := g.Wait()
+	s.log.Info("server ended", "err", err)
+	return err
+}
+
+func (s *server) serveProxies(ctx context.Context) error {
+	select {
+	case <-s.publisher.Ready():
+	case <-ctx.Done():
+		return s.listeners.xds.Close()
+	}
+	s.log.Info("ready: serving proxies", "address", s.listeners.xds.Addr().String(), "trust_domains", s.config.trustDomains)
+	return s.xds.Serve(ctx, s.listeners.xds, s.svid, s.config.trustDomains)
+}
+
+// feedBundles hands the trust bundles of the allowed domains to the publisher,
+// now and whenever one changes.
+func (s *server) feedBundles(ctx context.Context) error {
+	for {
+		now := s.svid.Bundles()
+		var events []tenancy.Event
+		for _, td := range s.config.trustDomains {
+			ev := tenancy.Event{Ref: tenancy.Ref{Kind: tenancy.KindTrustBundle, Key: tenancy.Key{Name: td}}}
+			if pem := now[td]; len(pem) > 0 {
+				ev.Object = &tenancy.TrustBundle{PEM: pem}
+			} else {
+				s.log.Warn("no trust bundle: nobody of the domain can be believed", "trust_domain", td)
+			}
+			events = append(events, ev)
+		}
+		s.publisher.Apply(events)
+		select {
+		case <-s.svid.Updated():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
