@@ -1,0 +1,259 @@
+package xds
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/snapshot"
+	"bailiwick.dev/bailiwick/tenancy"
+)
+
+// The whole way, from events to frames: the model, the publisher and the
+// server together, inside a synctest bubble.
+
+const meshDomain = "mesh.example"
+
+func meshBundle(t testing.TB) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	cert := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
+		NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func put(kind tenancy.Kind, ns, name string, o tenancy.Object) tenancy.Event {
+	return tenancy.Event{Ref: tenancy.Ref{Kind: kind, Key: tenancy.Key{Namespace: ns, Name: name}}, Object: o}
+}
+
+func meshSlice(tenant, service int, ready bool) tenancy.Event {
+	return put(tenancy.KindEndpointSlice, fmt.Sprintf("ns-%03d", tenant), fmt.Sprint("s", service), &tenancy.EndpointSlice{
+		Service: fmt.Sprint("s", service), Ports: []tenancy.SlicePort{{Name: "http", Port: 8080}},
+		Endpoints: []tenancy.Endpoint{{
+			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(tenant), byte(service)})},
+			Ready:     ready, Serving: ready, PodName: fmt.Sprint("s", service),
+		}},
+	})
+}
+
+func meshTenant(tenant, services int) []tenancy.Event {
+	name, ns := fmt.Sprintf("tenant-%03d", tenant), fmt.Sprintf("ns-%03d", tenant)
+	events := []tenancy.Event{
+		put(tenancy.KindTenant, "", name, &tenancy.Tenant{TrustDomain: meshDomain}),
+		put(tenancy.KindNamespace, "", ns, &tenancy.Namespace{Tenant: name}),
+	}
+	for i := range services {
+		svc := fmt.Sprint("s", i)
+		events = append(events,
+			put(tenancy.KindPod, ns, svc, &tenancy.Pod{
+				ServiceAccount: svc, Labels: map[string]string{"app": svc},
+				IPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(tenant), byte(i)})},
+			}),
+			put(tenancy.KindService, ns, svc, &tenancy.Service{
+				ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{172, 16, byte(tenant), byte(i)})},
+				Ports:      []tenancy.ServicePort{{Name: "http", Port: 80, Protocol: tenancy.HTTP1}},
+			}),
+			meshSlice(tenant, i, true))
+	}
+	return events
+}
+
+// mesh is a world whose store is a running publisher.
+type mesh struct {
+	*world
+	publisher *snapshot.Publisher
+}
+
+func newMesh(t *testing.T, bundle []byte, events []tenancy.Event) *mesh {
+	t.Helper()
+	p, err := snapshot.NewPublisher(snapshot.Config{
+		Model:   tenancy.NewModel(tenancy.Config{ClusterDomain: "cluster.local", TrustDomains: []string{meshDomain}, Limits: tenancy.DefaultLimits()}),
+		Builder: snapshot.NewBuilder(snapshot.BuilderConfig{ClusterDomain: "cluster.local"}),
+		Logger:  slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	m := &mesh{newWorld(t, view{}, func(c *Config) { c.Store = p }), p}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { _ = p.Run(ctx) }() // ends with cancel
+	t.Cleanup(cancel)
+	p.Apply(append([]tenancy.Event{put(tenancy.KindTrustBundle, "", meshDomain, &tenancy.TrustBundle{PEM: bundle})}, events...))
+	p.Synced()
+	synctest.Wait()
+	return m
+}
+
+// connect starts the stream of a tenant's first Pod and subscribes as Envoy does.
+func (m *mesh) connect(mode protocol, tenant, services int) *client {
+	m.t.Helper()
+	c := m.prepare(mode)
+	ns := fmt.Sprintf("ns-%03d", tenant)
+	c.node = &corev3.Node{Id: ns + "/s0"}
+	m.start(c, identity.Workload{TrustDomain: meshDomain, Namespace: ns, ServiceAccount: "s0"})
+	var names []string
+	for i := range services {
+		names = append(names, fmt.Sprintf("s%d.%s.svc.cluster.local:80", i, ns))
+	}
+	for _, r := range []*request{
+		{url: snapshot.Cluster.URL()},
+		{url: snapshot.Endpoint.URL(), subscribe: names, names: names},
+		{url: snapshot.Listener.URL()},
+		{url: snapshot.Route.URL(), subscribe: []string{"http-80"}, names: []string{"http-80"}},
+	} {
+		c.request(r)
+	}
+	return c
+}
+
+// What an event costs in encodes, messages, bytes and wake-ups, must not
+// depend on how many tenants there are that do not see it.
+func TestWireCostOfAnEventDoesNotGrowWithTheMesh(t *testing.T) {
+	bundle := meshBundle(t)
+	cost := func(tenants int) (got []Counts) {
+		synctest.Test(t, func(t *testing.T) {
+			const services = 5
+			var events []tenancy.Event
+			for i := range tenants {
+				events = append(events, meshTenant(i, services)...)
+			}
+			m := newMesh(t, bundle, events)
+			for i := range tenants {
+				m.connect(delta, i, services)
+			}
+			for _, ev := range []tenancy.Event{
+				meshSlice(0, 1, false),
+				put(tenancy.KindService, "ns-000", "s2", nil),
+				put(tenancy.KindServiceGrant, "ns-000", "offer", &tenancy.ServiceGrant{
+					From: []tenancy.GrantFrom{{Tenant: "tenant-001", All: true}},
+					To:   []tenancy.GrantTo{{Service: "s1", Ports: tenancy.PortSet{All: true}}},
+				}),
+				put(tenancy.KindServiceRequest, "ns-001", "take", &tenancy.ServiceRequest{
+					Namespace: "ns-000", Service: "s1", Ports: tenancy.PortSet{All: true},
+				}),
+			} {
+				synctest.Wait()
+				start := m.srv.Counts()
+				m.publisher.Apply([]tenancy.Event{ev})
+				synctest.Wait()
+				got = append(got, m.srv.Counts().less(start))
+			}
+		})
+		return got
+	}
+	small, large := cost(3), cost(60)
+	require.Equal(t, small, large)
+	require.Equal(t, uint64(1), small[0].Encodes[snapshot.Endpoint])
+	require.Equal(t, uint64(1), small[0].Wakes)
+	require.Zero(t, small[2], "a grant that nobody requested costs nobody anything")
+	require.NotZero(t, small[3].Sends[snapshot.Cluster])
+}
+
+func (c Counts) less(o Counts) Counts {
+	for t := range snapshot.NumTypes {
+		c.Encodes[t] -= o.Encodes[t]
+		c.Sends[t] -= o.Sends[t]
+		c.Bytes[t] -= o.Bytes[t]
+	}
+	c.Wakes -= o.Wakes
+	return c
+}
+
+// Whatever a tenant without a live grant does, another one's stream carries
+// the same bytes in the same order: names, versions, nonces and all.
+func TestNonInterference(t *testing.T) {
+	const services = 3
+	bundle := meshBundle(t)
+	// run returns all frames of tenant 1, which changes itself a little, while
+	// tenant 0 does what churn says before each of those steps.
+	run := func(t *testing.T, mode protocol, churn [][]tenancy.Event) [][]byte {
+		var out [][]byte
+		synctest.Test(t, func(t *testing.T) {
+			m := newMesh(t, bundle, append(meshTenant(0, services), meshTenant(1, services)...))
+			a, b := m.connect(mode, 0, services), m.connect(mode, 1, services)
+			own := [][]tenancy.Event{
+				{meshSlice(1, 1, false)}, {put(tenancy.KindService, "ns-001", "s2", nil)}, {meshSlice(1, 1, true)},
+			}
+			for i, events := range own {
+				if churn != nil {
+					for _, ev := range churn[i] {
+						m.publisher.Apply([]tenancy.Event{ev})
+						a.take()
+					}
+				}
+				m.publisher.Apply(events)
+				out = append(out, raws(b.take())...)
+			}
+			time.Sleep(time.Minute) // of the bubble's clock: whatever was gathered is out
+			out = append(out, raws(b.take())...)
+		})
+		return out
+	}
+	for _, mode := range []protocol{delta, state} {
+		quiet := run(t, mode, nil)
+		require.NotEmpty(t, quiet)
+		rapid.Check(t, func(rt *rapid.T) {
+			churn := make([][]tenancy.Event, 3)
+			for i := range churn {
+				churn[i] = rapid.SliceOfN(rapid.Custom(drawChurn), 0, 12).Draw(rt, "churn")
+			}
+			require.Equal(rt, quiet, run(t, mode, churn))
+		})
+	}
+}
+
+// drawChurn is something that tenant 0 or the platform may do to tenant 0.
+func drawChurn(t *rapid.T) tenancy.Event {
+	const ns = "ns-000"
+	svc := fmt.Sprint("s", rapid.IntRange(0, 4).Draw(t, "service"))
+	switch rapid.IntRange(0, 8).Draw(t, "churn") {
+	case 0:
+		return meshSlice(0, rapid.IntRange(0, 2).Draw(t, "slice"), rapid.Bool().Draw(t, "ready"))
+	case 1:
+		return put(tenancy.KindService, ns, svc, nil)
+	case 2:
+		return put(tenancy.KindService, ns, svc, &tenancy.Service{Ports: []tenancy.ServicePort{
+			{Name: "http", Port: uint16(rapid.IntRange(80, 90).Draw(t, "port")), Protocol: tenancy.HTTP1},
+		}})
+	case 3: // an offer that nobody takes
+		return put(tenancy.KindServiceGrant, ns, "offer", &tenancy.ServiceGrant{
+			From: []tenancy.GrantFrom{{Tenant: "tenant-001", All: true}},
+			To:   []tenancy.GrantTo{{Service: svc, Ports: tenancy.PortSet{All: true}}},
+		})
+	case 4: // a request for what nobody offers
+		return put(tenancy.KindServiceRequest, ns, "take", &tenancy.ServiceRequest{
+			Namespace: "ns-001", Service: svc, Ports: tenancy.PortSet{All: true},
+		})
+	case 5:
+		return put(tenancy.KindAccessPolicy, ns, "p", &tenancy.AccessPolicy{
+			Action: tenancy.Deny, Rules: []tenancy.AccessRule{{Sources: []tenancy.AccessSource{{Tenant: "tenant-001"}}}},
+		})
+	case 6:
+		return put(tenancy.KindTenant, "", "tenant-000", &tenancy.Tenant{
+			TrustDomain: meshDomain, Outbound: tenancy.AllowAny, Suspended: rapid.Bool().Draw(t, "suspended"),
+		})
+	case 7:
+		return put(tenancy.KindTenant, "", "tenant-000", nil)
+	default:
+		return put(tenancy.KindNamespace, "", fmt.Sprint("more-", rapid.IntRange(0, 3).Draw(t, "namespace")), &tenancy.Namespace{Tenant: "tenant-000"})
+	}
+}
