@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"bailiwick.dev/bailiwick/tenancy"
 	"github.com/stretchr/testify/require"
+
+	"bailiwick.dev/bailiwick/tenancy"
 )
 
 func TestNewRefuses(t *testing.T) {

@@ -5,16 +5,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"bailiwick.dev/bailiwick/tenancy"
-	"bailiwick.dev/bailiwick/tenancy/object"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/object"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -213,5 +213,3 @@ func mesh(t testing.TB) string {
 func meshObjects(more ...string) []string {
 	return append([]string{"Tenant acme", "Tenant globex", "Namespace a", "Namespace g"}, more...)
 }
-
-func equalObjects(a, b map[string]tenancy.Object) bool { return reflect.DeepEqual(a, b) }

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"bailiwick.dev/bailiwick/tenancy"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"bailiwick.dev/bailiwick/tenancy"
 )
 
 // TestAnyHistoryIsAFreshLoad: however a directory came to hold what it holds,

@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"bailiwick.dev/bailiwick/tenancy"
 	"github.com/stretchr/testify/require"
+
+	"bailiwick.dev/bailiwick/tenancy"
 )
 
 func TestFollowsChanges(t *testing.T) {

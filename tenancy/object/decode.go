@@ -11,9 +11,10 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"bailiwick.dev/bailiwick/tenancy"
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"bailiwick.dev/bailiwick/tenancy"
 )
 
 // MaxDocument is how large one document may be, in bytes, aliases expanded:

@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"bailiwick.dev/bailiwick/tenancy"
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+
+	"bailiwick.dev/bailiwick/tenancy"
 )
 
 // texts are errors as "field: message" without their place.

@@ -6,8 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"bailiwick.dev/bailiwick/tenancy"
 	"github.com/stretchr/testify/require"
+
+	"bailiwick.dev/bailiwick/tenancy"
 )
 
 func namespaceDoc(name string) string {
@@ -66,12 +67,12 @@ func TestLinesAndDocuments(t *testing.T) {
 }
 
 func TestJSON(t *testing.T) {
-	text := "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\",\n\t\"metadata\": {\"name\": \"a\"}}\n{\"apiVersion\": \"v1\",\n\t\"kind\": \"Namespace\",\n\t\"metadata\": {\"name\": \"b\", \"nmae\": 1, \"uid\": \"1\", \"uid\": \"2\"}}"
+	text := "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\",\n\t\"metadata\": {\"name\": \"a\"}}\n{\"apiVersion\": \"v1\",\n\t\"kind\": \"Namespace\",\n\t\"metadata\": {\"name\": \"b\", \"naam\": 1, \"uid\": \"1\", \"uid\": \"2\"}}"
 	got := DecodeAll("f.json", []byte(text), Options{})
 	require.Len(t, got.Events(""), 1)
 	require.Equal(t, []string{
 		"f.json:5: document 2: Namespace b: metadata.uid: given twice",
-		"f.json:5: document 2: Namespace b: metadata.nmae: unknown field",
+		"f.json:5: document 2: Namespace b: metadata.naam: unknown field",
 	}, []string{got.Errors()[0].Error(), got.Errors()[1].Error()})
 	for _, bad := range []string{"{", "{\"a\": }", "{} x", "[1,", "{\"a\":1}}", "{a: b}"} {
 		got := DecodeAll("f.json", []byte(bad), Options{})

@@ -1,10 +1,11 @@
 package object
 
 import (
-	"bailiwick.dev/bailiwick/tenancy"
-	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
 // FromServiceGrant reads a ServiceGrant. With errors it is one that grants

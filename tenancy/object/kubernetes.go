@@ -7,14 +7,15 @@ import (
 	"slices"
 	"unicode/utf8"
 
-	"bailiwick.dev/bailiwick/tenancy"
-	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
 // What an object may hold: the bounds of the API server where it has any.

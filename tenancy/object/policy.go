@@ -3,13 +3,14 @@ package object
 import (
 	"strings"
 
-	"bailiwick.dev/bailiwick/identity"
-	"bailiwick.dev/bailiwick/tenancy"
-	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
 // FromAccessPolicy reads an AccessPolicy. With errors it is one with Invalid

@@ -3,8 +3,9 @@ package object
 import (
 	"testing"
 
-	"bailiwick.dev/bailiwick/tenancy"
 	"github.com/stretchr/testify/require"
+
+	"bailiwick.dev/bailiwick/tenancy"
 )
 
 func TestProtocolOf(t *testing.T) {

@@ -6,11 +6,12 @@ import (
 	"strings"
 	"time"
 
-	"bailiwick.dev/bailiwick/tenancy"
-	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
 // The sizes of lists, as the markers of package v1alpha1 have them.
