@@ -1,6 +1,7 @@
 package adsclient
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 
@@ -21,6 +22,8 @@ type follower struct {
 	// refs are what each parent names, wanted how many parents name it.
 	refs   map[parent][]reference
 	wanted map[reference]int
+	// live is the content of each cluster: the same again is no change.
+	live map[string][]byte
 	// warming holds for each cluster that is not warm what it waits for.
 	warming map[string]map[reference]struct{}
 	// clusters is true after the first answer to the request for clusters,
@@ -39,7 +42,7 @@ type owed struct {
 func newFollower(mode Following) *follower {
 	return &follower{
 		mode: mode, refs: map[parent][]reference{}, wanted: map[reference]int{},
-		warming: map[string]map[reference]struct{}{},
+		live: map[string][]byte{}, warming: map[string]map[reference]struct{}{},
 	}
 }
 
@@ -62,11 +65,11 @@ func (c *Client) startFollowing() error {
 
 // follow returns the requests that come of a message that was taken: new
 // subscriptions, its answer, and what had to wait for it. The caller holds mu.
-func (c *Client) follow(m *Message, v Verdict) []proto.Message {
+func (c *Client) follow(m *Message, v Verdict, changed map[string]bool) []proto.Message {
 	f := c.follower
 	var requests []proto.Message
 	if setType(m.TypeURL) {
-		requests = c.learn(m)
+		requests = c.learn(m, v, changed)
 	}
 	f.arrived(m)
 	late := m.TypeURL == resourcev3.ClusterType && f.mode == FollowLikeEnvoy && f.listeners
@@ -125,13 +128,13 @@ func (c *Client) settle() []proto.Message {
 
 // learn takes clusters or listeners and returns the requests that bring the
 // subscriptions in line with them.
-func (c *Client) learn(m *Message) []proto.Message {
+func (c *Client) learn(m *Message, v Verdict, changed map[string]bool) []proto.Message {
 	f := c.follower
 	f.clusters = f.clusters || m.TypeURL == resourcev3.ClusterType
 	touched := map[reference]struct{}{}
 	entries := c.typeOf(m.TypeURL).entries
 	for _, r := range m.Resources {
-		if _, ok := entries[r.Name]; ok {
+		if _, ok := entries[r.Name]; ok && v.applies(r.Name) {
 			f.set(parent{m.TypeURL, r.Name}, references(r), touched)
 		}
 	}
@@ -142,9 +145,16 @@ func (c *Client) learn(m *Message) []proto.Message {
 			delete(f.warming, p.name)
 		}
 	}
+	maps.DeleteFunc(f.live, func(name string, _ []byte) bool {
+		_, ok := entries[name]
+		return m.TypeURL == resourcev3.ClusterType && !ok
+	})
 	if m.TypeURL == resourcev3.ClusterType {
 		for _, r := range m.Resources {
-			f.warm(c, r)
+			if _, ok := entries[r.Name]; ok && v.applies(r.Name) && !bytes.Equal(f.live[r.Name], r.Any) {
+				f.live[r.Name] = r.Any
+				f.warm(c, r)
+			}
 		}
 	}
 	return c.adjust(touched)

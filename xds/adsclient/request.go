@@ -148,15 +148,16 @@ func (c *Client) take(s *stream, m *Message) error {
 	t.nonce = m.Nonce
 	c.count(m.TypeURL, m)
 	c.count("", m)
+	var changed map[string]bool
 	if c.config.Detail != Counts {
 		c.log = append(c.log, m)
-		t.apply(m, c.config.Protocol, v)
+		changed = t.apply(m, c.config.Protocol, v)
 	}
 	var requests []proto.Message
 	switch {
 	case v.answer == hold:
 	case c.follower != nil:
-		requests = c.follow(m, v)
+		requests = c.follow(m, v, changed)
 	default:
 		requests = []proto.Message{c.answered(m, v)}
 	}

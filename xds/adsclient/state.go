@@ -103,12 +103,13 @@ func (t *typeState) stated() map[string]string {
 // that what is absent is gone.
 func setType(url string) bool { return url == resourcev3.ClusterType || url == resourcev3.ListenerType }
 
-// apply takes over what the verdict lets in.
-func (t *typeState) apply(m *Message, p Protocol, v Verdict) {
+// apply takes over what the verdict lets in, and returns the names of the
+// resources that are new or have another version now.
+func (t *typeState) apply(m *Message, p Protocol, v Verdict) map[string]bool {
 	if v.answer == hold || v.answer == nack && v.bad == nil {
-		return
+		return nil
 	}
-	before := t.entries
+	before, changed := t.entries, map[string]bool{}
 	if p == SotW && setType(m.TypeURL) {
 		t.entries = make(map[string]Entry, len(m.Resources))
 	}
@@ -117,6 +118,7 @@ func (t *typeState) apply(m *Message, p Protocol, v Verdict) {
 			continue
 		}
 		old, had := before[r.Name]
+		changed[r.Name] = !had || string(old.Any) != string(r.Any)
 		switch {
 		case v.answer == ack:
 			t.entries[r.Name] = Entry{Resource: r, Acked: r.Version}
@@ -129,6 +131,7 @@ func (t *typeState) apply(m *Message, p Protocol, v Verdict) {
 	for _, name := range m.Removed {
 		delete(t.entries, name)
 	}
+	return changed
 }
 
 // View is a look at a client's state. It is valid only inside the function that
