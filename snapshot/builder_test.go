@@ -203,6 +203,17 @@ func TestClusterPinsNobodyWithoutAccounts(t *testing.T) {
 	require.NoError(t, Check(r))
 }
 
+func TestNoOutboundListenerTakesTheInboundAddress(t *testing.T) {
+	b := NewBuilder(BuilderConfig{})
+	_, err := b.HTTPListener(15006, Variant{})
+	require.ErrorContains(t, err, "HTTP services on port 15006")
+	for port, v := range map[uint16]Variant{15001: {}, 15006: {Explicit: true, Bind: netip.MustParseAddr("127.0.0.1")}} {
+		r, err := b.HTTPListener(port, v)
+		require.NoError(t, err)
+		require.NoError(t, Check(r))
+	}
+}
+
 func TestEndpointsAreSortedByZoneAndDrain(t *testing.T) {
 	b, s := NewBuilder(BuilderConfig{}), ordersSpec()
 	r, err := b.Endpoints(s, &s.Ports[0])

@@ -65,9 +65,15 @@ func loopGuard(pk *packer, port uint16) *listenerv3.FilterChain {
 // HTTPListener makes the listener of all HTTP services of a port. Under
 // transparent capture it has no socket: virtual-outbound hands over to it.
 // There is no inspector, which would stall protocols that begin at the server.
+// The one port that has none there is the inbound listener's own.
 func (b *Builder) HTTPListener(port uint16, v Variant) (*Resource, error) {
 	addr := HTTPBindAddress(v)
 	name := ListenerName(addr, port)
+	if !v.Explicit && port == inboundPort {
+		// It would have the address of virtual-inbound, and whichever came second
+		// be refused.
+		return nil, fmt.Errorf("build listener %q: HTTP services on port %d cannot be reached under transparent capture: it is the inbound listener's", name, port)
+	}
 	var pk packer
 	l, err := outboundListener(name, addr, port, v)
 	if err != nil {

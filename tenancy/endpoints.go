@@ -32,7 +32,8 @@ func (m *Model) applyService(sp *space, name string, obj *Service) {
 	if same(old, obj) {
 		return
 	}
-	leads := old == nil || obj == nil || !slices.Equal(old.Ports, obj.Ports)
+	// Creation time decides who is within the limit.
+	leads := old == nil || obj == nil || old.Created != obj.Created || !slices.Equal(old.Ports, obj.Ports)
 	m.touchService(s)
 	if leads {
 		m.touchLeads(s)

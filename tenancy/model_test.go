@@ -212,6 +212,9 @@ func TestPortsAreWhatIsGrantedAndRequested(t *testing.T) {
 	}
 	w.grant("acme-shop", "globex", 80, 81)
 	w.request("globex-a", "acme-shop", 81, 82)
+	w.TakeTouched()
+	w.set(KindService, "acme-shop", "orders", &Service{Ports: []ServicePort{{Name: "http", Port: 80, Protocol: HTTP1}, {Name: "b", Port: 81, Protocol: HTTP1}, {Name: "c", Port: 82}}})
+	require.Contains(t, w.TakeTouched().Workloads, "acme-shop", "what is granted may lead elsewhere")
 	require.Equal(t, PortSet{Ports: []uint16{81}}, ports())
 	require.Equal(t, []string{ReasonNotAvailable}, w.reasons(KindServiceRequest, "globex-a", "request"), "port 82")
 	require.Equal(t, policy.Decision{By: policy.ByTenantFloor}, w.decide(workload("globex-a", "app"), "acme-shop"), "port 80 leads to the Pod port, 81 does not")
@@ -229,7 +232,10 @@ func TestClusterGrantPutsAllNamespacesOnTheFloor(t *testing.T) {
 	w.TakeTouched()
 	floor := w.spec("acme-shop", "orders").Ports[0].Policy.Floor
 	require.Equal(t, []policy.NamespaceRef{{TrustDomain: "globex.example", Namespace: "globex-a"}, {TrustDomain: "globex.example", Namespace: "globex-b"}}, floor.Granted)
+	require.Len(t, w.spec("globex-a", "orders").Ports[0].Policy.Floor.Tenant, 2)
 	w.set(KindNamespace, "", "globex-c", &Namespace{Tenant: "globex"})
+	require.Len(t, w.spec("globex-a", "orders").Ports[0].Policy.Floor.Tenant, 3)
+	require.Len(t, w.spec("acme-shop", "orders").Ports[0].Policy.Floor.Granted, 3)
 	require.Equal(t, map[string]string{"acme-shop": "", "globex-a": "", "globex-b": "", "globex-c": ""}, w.TakeTouched().Workloads,
 		"the tenant's own and the cluster grant's, not who merely offers")
 }
@@ -265,6 +271,12 @@ func TestSharedTargetPort(t *testing.T) {
 	port := w.spec("acme-shop", "orders").Ports[0]
 	require.Len(t, port.Policy.Floor.Granted, 1)
 	require.Equal(t, HTTP1, port.Protocol, "HTTP/1 where the services differ")
+	grant := Ref{Kind: KindServiceGrant, Key: one("acme-shop", "grant")}
+	w.set(KindPod, "acme-shop", "orders", nil)
+	require.Contains(t, w.TakeProblems(), grant)
+	require.Empty(t, w.reasons(KindServiceGrant, "acme-shop", "grant"), "no Pod shares the port")
+	w.set(KindPod, "acme-shop", "orders", &Pod{ServiceAccount: "app", IPs: at(1)})
+	require.Contains(t, w.TakeProblems(), grant)
 	w.set(KindService, "acme-shop", "admin", nil)
 	require.Empty(t, w.TakeProblems()[Ref{Kind: KindServiceGrant, Key: one("acme-shop", "grant")}])
 	require.Empty(t, w.reasons(KindServiceGrant, "acme-shop", "grant"))
@@ -321,6 +333,36 @@ func TestPolicies(t *testing.T) {
 		}
 		require.Equal(t, c.want, w.decide(from, "acme-shop"), name)
 	}
+}
+
+// TestSourceNamesTenantAndNamespace lets in nobody of a third tenant whose
+// namespace a rule ascribes to another.
+func TestSourceNamesTenantAndNamespace(t *testing.T) {
+	w := newTown(t, Config{})
+	w.set(KindTenant, "", "umbrella", &Tenant{TrustDomain: "globex.example"})
+	w.set(KindNamespace, "", "stray", &Namespace{Tenant: "umbrella"})
+	w.set(KindServiceGrant, "acme-shop", "wide", &ServiceGrant{
+		From: []GrantFrom{{Tenant: "umbrella", All: true}, {Tenant: "globex", Namespaces: []string{"globex-a"}}},
+		To:   []GrantTo{{Service: "orders", Ports: PortSet{All: true}}},
+	})
+	for _, ns := range []string{"stray", "globex-a", "globex-b"} {
+		w.request(ns, "acme-shop")
+	}
+	allow := func(s AccessSource) {
+		w.set(KindAccessPolicy, "acme-shop", "p", &AccessPolicy{Rules: []AccessRule{{Sources: []AccessSource{s}}}})
+	}
+	stray := identity.Workload{TrustDomain: "globex.example", Namespace: "stray", ServiceAccount: "app"}
+	may := func() []bool {
+		return []bool{w.decide(stray, "acme-shop").Allowed, w.decide(workload("globex-a", "app"), "acme-shop").Allowed, w.decide(workload("globex-b", "app"), "acme-shop").Allowed}
+	}
+	allow(AccessSource{Tenant: "globex", Namespace: "stray"})
+	require.Equal(t, []bool{false, false, false}, may())
+	allow(AccessSource{Tenant: "umbrella", Namespace: "stray"})
+	require.Equal(t, []bool{true, false, false}, may())
+	allow(AccessSource{Tenant: "globex"})
+	require.Equal(t, []bool{false, true, false}, may(), "the grant leaves globex-b out")
+	allow(AccessSource{Namespace: "globex-a"})
+	require.Equal(t, []bool{false, false, false}, may(), "without a tenant it is the own tenant's")
 }
 
 func TestAccountsOfOthersAreNotListed(t *testing.T) {

@@ -199,6 +199,7 @@ func TestTouchedIsCompleteAndMinimal(t *testing.T) {
 			agreeOnProblems(t, m, script[:i+1], problems)
 			before, known = after, now
 		}
+		agreeOnCalls(t, m, known)
 	})
 }
 

@@ -144,6 +144,9 @@ func (m *Model) touchRequest(r *request) {
 	if r.obj == nil || r.space.tenant == nil {
 		return
 	}
+	for other := range r.space.requestsFor[r.target()] {
+		m.check(other.ref()) // they share what is available
+	}
 	if s := m.liveService(r.target()); s != nil {
 		m.touchConsumer(r.space, s)
 	}

@@ -3,10 +3,11 @@ package xds
 import (
 	"testing"
 
+	"testing/synctest"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
-	"testing/synctest"
 
 	"bailiwick.dev/bailiwick/snapshot"
 )

@@ -195,7 +195,7 @@ func (q *query) changed(note func(name string)) bool {
 	}
 	old := q.at.binding.Layers()
 	for i, l := range q.now.binding.Layers() {
-		ok := true
+		var ok bool
 		if l == old[i] {
 			ok = l.Since(q.typ, q.at.gens[i], func(name string, _ *snapshot.Resource) { note(name) })
 		} else {

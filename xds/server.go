@@ -177,7 +177,9 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener, src identity.Sourc
 		g.Stop()
 		<-ended
 	}
-	<-served
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve xDS on %s: %w", lis.Addr(), err)
+	}
 	return nil
 }
 

@@ -310,7 +310,7 @@ func TestFinalBindingClosesTheConnection(t *testing.T) {
 }
 
 // boom panics where a stream attaches.
-type boom struct{ *fakeStore }
+type boom struct{}
 
 func (boom) Attach(snapshot.Proxy) *snapshot.Attachment { panic("a bug in the store") }
 

@@ -150,7 +150,7 @@ func (v *viewers) expected() map[string][]string {
 	return want
 }
 
-// difference prints what came and went, and reports whether anything did.
+// difference prints what came and went.
 func (v *viewers) difference(prefix string, before, after map[string][]string) {
 	for _, name := range slices.Sorted(maps.Keys(after)) {
 		for _, service := range after[name] {

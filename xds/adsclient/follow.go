@@ -1,7 +1,6 @@
 package adsclient
 
 import (
-	"bytes"
 	"maps"
 	"slices"
 
@@ -22,8 +21,6 @@ type follower struct {
 	// refs are what each parent names, wanted how many parents name it.
 	refs   map[parent][]reference
 	wanted map[reference]int
-	// live is the content of each cluster: the same again is no change.
-	live map[string][]byte
 	// warming holds for each cluster that is not warm what it waits for.
 	warming map[string]map[reference]struct{}
 	// clusters is true after the first answer to the request for clusters,
@@ -42,7 +39,7 @@ type owed struct {
 func newFollower(mode Following) *follower {
 	return &follower{
 		mode: mode, refs: map[parent][]reference{}, wanted: map[reference]int{},
-		live: map[string][]byte{}, warming: map[string]map[reference]struct{}{},
+		warming: map[string]map[reference]struct{}{},
 	}
 }
 
@@ -145,14 +142,9 @@ func (c *Client) learn(m *Message, v Verdict, changed map[string]bool) []proto.M
 			delete(f.warming, p.name)
 		}
 	}
-	maps.DeleteFunc(f.live, func(name string, _ []byte) bool {
-		_, ok := entries[name]
-		return m.TypeURL == resourcev3.ClusterType && !ok
-	})
 	if m.TypeURL == resourcev3.ClusterType {
 		for _, r := range m.Resources {
-			if _, ok := entries[r.Name]; ok && v.applies(r.Name) && !bytes.Equal(f.live[r.Name], r.Any) {
-				f.live[r.Name] = r.Any
+			if changed[r.Name] && v.applies(r.Name) {
 				f.warm(c, r)
 			}
 		}

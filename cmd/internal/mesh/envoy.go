@@ -68,7 +68,7 @@ func StartEnvoy(ctx context.Context, config EnvoyConfig) (*Envoy, error) {
 		return nil, fmt.Errorf("start Envoy: %w", err)
 	}
 	e.config.Dir = dir
-	if err := os.MkdirAll(e.config.certDir(), 0o755); err != nil {
+	if err := os.MkdirAll(e.certDir(), 0o755); err != nil {
 		return nil, fmt.Errorf("start Envoy: %w", err)
 	}
 	if err := e.Rotate(); err != nil {
@@ -113,12 +113,13 @@ func (c *EnvoyConfig) bootstrap() (bootstrap.Config, error) {
 
 func (c *EnvoyConfig) certDir() string { return filepath.Join(c.Dir, "certificate") }
 
+func (e *Envoy) certDir() string   { return e.config.certDir() }
 func (e *Envoy) name() string      { return e.config.Workload.Namespace + "/" + e.config.Pod }
 func (e *Envoy) adminFile() string { return filepath.Join(e.config.Dir, "admin-address") }
 
 // Rotate gives the Envoy a new certificate, under its eyes.
 func (e *Envoy) Rotate() error {
-	return e.config.CA.WriteSVID(e.config.certDir(), e.config.Workload.String())
+	return e.config.CA.WriteSVID(e.certDir(), e.config.Workload.String())
 }
 
 // Restart stops the Envoy if it runs, and starts it again, until ctx ends.
