@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +93,9 @@ func (c *serveConfig) run(cmd *cobra.Command) error {
 	if err := c.check(); err != nil {
 		return err
 	}
+	if err := c.checkDirectory(); err != nil {
+		return err
+	}
 	src, err := c.source(cmd.Context(), log)
 	if err != nil {
 		return err
@@ -125,6 +129,16 @@ func (c *serveConfig) check() error {
 		return usageError{fmt.Errorf("--proxy-svid %q: want file or sds", c.proxySVID)}
 	}
 	return c.checkAdmin()
+}
+
+// checkDirectory refuses a directory that cannot be read at the start, which is
+// a slip in the command line more often than not. One that vanishes later
+// changes nothing.
+func (c *serveConfig) checkDirectory() error {
+	if _, err := os.ReadDir(c.configDir); err != nil {
+		return fmt.Errorf("read the directory of objects (--config-dir): %w", err)
+	}
+	return nil
 }
 
 func (c *serveConfig) source(ctx context.Context, log *slog.Logger) (identity.Source, error) {
