@@ -10,6 +10,8 @@ ENVOY_VERSION ?= 1.40.0
 ENVOY ?= $(CURDIR)/.cache/envoy/$(ENVOY_VERSION)/envoy
 # How long each fuzzer runs, and the whole of the tests may.
 FUZZTIME ?= 60s
+# A tenth of it is part of the tests.
+SHORTFUZZ ?= 6s
 TESTTIME ?= 30m
 
 # Linter and generator, built once per state of their module.
@@ -38,6 +40,7 @@ check: $(lint) ## format, vet, lint, dependency direction, layout, generated fil
 
 .PHONY: test
 test: envoy ## all tests with the race detector, real Envoy included
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=$(SHORTFUZZ)
 	ENVOY='$(abspath $(ENVOY))' $(GO) test -race -timeout $(TESTTIME) ./...
 
 .PHONY: fuzz
