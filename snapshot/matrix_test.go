@@ -133,7 +133,7 @@ func requests() []policy.Request {
 	for i, path := range []string{
 		"/", "/admin", "/admin/", "/admin/x", "/admin?x=1", "/admin;x=1", "/administer", "/ADMIN", "/api", "/api?", "/api/v1", "/api/v1/x?y", "/api/v12",
 	} {
-		headers := []map[string]string{nil, {"x-a": "on"}, {"x-a": "only", "x-b": ""}, {"x-a": "off", "x-b": "on"}}[i%4]
+		headers := []map[string]string{nil, {"x-a": "on"}, {"x-a": "only", "x-b": ""}, {"x-a": "off", "x-b": "on"}, {"x-a": "off,on", "x-b": "off, on,off"}}[i%5]
 		out = append(out,
 			policy.Request{Method: []string{"GET", "POST"}[i%2], Path: path, Host: []string{"orders", "orders:80", "ORDERS", "10.0.0.1:8080", "orders2", "[fd00::1]:80", "[fd00::1]"}[i%7], Headers: headers},
 			policy.Request{Method: "GET", Path: path, Host: "orders.acme-shop:80", Headers: map[string]string{"x-stage": "test", "x-key": "", "x-user": "g-1"}})

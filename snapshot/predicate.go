@@ -41,7 +41,11 @@ func (c *compiler) predicate(m policy.Match, a policy.Action) (*predicate, error
 		all = append(all, or(alternatives))
 	}
 	for _, h := range m.Headers {
-		all = append(all, single(c.header(h.Name), headerValue(h)))
+		var alternatives []*predicate
+		for _, p := range h.Patterns(a) {
+			alternatives = append(alternatives, single(c.header(h.Name), headerValue(p)))
+		}
+		all = append(all, or(alternatives))
 	}
 	return and(all), nil
 }
@@ -71,12 +75,16 @@ func (c *compiler) paths(paths []policy.Path, a policy.Action) ([]*predicate, er
 	return alternatives, nil
 }
 
-func headerValue(h policy.Header) *matcherv3.StringMatcher {
+func headerValue(p policy.Pattern) *matcherv3.StringMatcher {
 	switch {
-	case h.Type == policy.Exact:
-		return exactly(h.Value)
-	case h.Type == policy.Prefix && h.Value != "":
-		return beginning(h.Value)
+	case p.At == policy.Whole:
+		return exactly(p.Text)
+	case p.At == policy.End:
+		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: p.Text}}
+	case p.At == policy.Anywhere:
+		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: p.Text}}
+	case p.Text != "":
+		return beginning(p.Text)
 	default: // any value, but there must be one
 		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{
 			EngineType: &matcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &matcherv3.RegexMatcher_GoogleRE2{}},

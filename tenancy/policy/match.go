@@ -61,7 +61,7 @@ func (m Match) Matches(r Request, a Action) bool {
 		return false
 	}
 	for _, h := range m.Headers {
-		if v, ok := r.Headers[h.Name]; !ok || !h.matches(v) {
+		if v, ok := r.Headers[h.Name]; !ok || !h.matches(v, a) {
 			return false
 		}
 	}
@@ -86,14 +86,60 @@ func (p Path) matches(path string, a Action) bool {
 	}
 }
 
-func (h Header) matches(value string) bool {
-	switch h.Type {
-	case Exact:
-		return value == h.Value
-	case Prefix:
-		return strings.HasPrefix(value, h.Value)
+func (h Header) matches(value string, a Action) bool {
+	return slices.ContainsFunc(h.Patterns(a), func(p Pattern) bool { return p.matches(value) })
+}
+
+// Pattern is a comparison with the whole value of a header, in which several
+// headers of one name stand behind each other with a comma between them. It
+// matches if the value has Text where At says.
+type Pattern struct {
+	At   Where
+	Text string
+}
+
+// Where is a place in a value.
+type Where uint8
+
+// Whole is all of the value, Anywhere any part of it.
+const (
+	Whole Where = iota
+	Beginning
+	End
+	Anywhere
+)
+
+func (p Pattern) matches(value string) bool {
+	switch p.At {
+	case Whole:
+		return value == p.Text
+	case Beginning:
+		return strings.HasPrefix(value, p.Text)
+	case End:
+		return strings.HasSuffix(value, p.Text)
 	default:
-		return true
+		return strings.Contains(value, p.Text)
+	}
+}
+
+// Patterns are the comparisons of which one must match in a rule with action a.
+// In a Deny rule each element of a list is judged, so that sending a header
+// twice does not get round it; in an Allow rule the value as a whole.
+func (h Header) Patterns(a Action) []Pattern {
+	v := h.Value
+	switch {
+	case h.Type == Present || h.Type == Prefix && v == "":
+		return []Pattern{{Beginning, ""}}
+	case h.Type == Exact && (a == Allow || v == ""):
+		return []Pattern{{Whole, v}}
+	case h.Type == Exact:
+		return []Pattern{
+			{Whole, v}, {Beginning, v + ","}, {End, "," + v}, {End, ", " + v}, {Anywhere, "," + v + ","}, {Anywhere, ", " + v + ","},
+		}
+	case a == Allow:
+		return []Pattern{{Beginning, v}}
+	default:
+		return []Pattern{{Beginning, v}, {Anywhere, "," + v}, {Anywhere, ", " + v}}
 	}
 }
 

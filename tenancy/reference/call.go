@@ -154,7 +154,15 @@ func matches(rule tenancy.AccessRule, action tenancy.Action, r policy.Request) b
 	}
 	for _, h := range rule.Headers {
 		v, ok := r.Headers[h.Name]
-		if !ok || !h.Present && h.Prefix != "" && !strings.HasPrefix(v, h.Prefix) || !h.Present && h.Prefix == "" && v != h.Exact {
+		values := []string{v}
+		if action == tenancy.Deny { // a header that is sent twice is a list
+			for _, element := range strings.Split(v, ",") {
+				values = append(values, element, strings.TrimPrefix(element, " "))
+			}
+		}
+		if !ok || !h.Present && !slices.ContainsFunc(values, func(v string) bool {
+			return h.Prefix != "" && strings.HasPrefix(v, h.Prefix) || h.Prefix == "" && v == h.Exact
+		}) {
 			return false
 		}
 	}
