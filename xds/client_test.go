@@ -52,6 +52,7 @@ type client struct {
 	frames []frameOf // guarded by mu
 	gate   chan struct{}
 	node   *corev3.Node
+	first  []frameOf // what came of the first requests in a mesh
 }
 
 func (c *client) recv() (*request, error) {

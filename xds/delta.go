@@ -39,6 +39,7 @@ func (s *stream) onDelta(t snapshot.Type, st *typeState, req *request, first boo
 	}
 	subscribe, unsubscribe := without(req.subscribe, star), without(req.unsubscribe, star)
 	st.names = s.srv.names.change(st.names, subscribe, unsubscribe)
+	st.forget(unsubscribe)
 	if st.wildcard {
 		// The name goes on to be served by the wildcard, and the client has to
 		// learn how.

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -18,6 +19,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/structpb"
 	"pgregory.net/rapid"
 
 	"bailiwick.dev/bailiwick/identity"
@@ -106,9 +108,15 @@ func newMesh(t *testing.T, bundle []byte, events []tenancy.Event) *mesh {
 // connect starts the stream of a tenant's first Pod and subscribes as Envoy does.
 func (m *mesh) connect(mode protocol, tenant, services int) *client {
 	m.t.Helper()
+	return m.connectAs(mode, tenant, services, &corev3.Node{Id: fmt.Sprintf("ns-%03d/s0", tenant)})
+}
+
+// connectAs is connect with a node of the client's choice.
+func (m *mesh) connectAs(mode protocol, tenant, services int, node *corev3.Node) *client {
+	m.t.Helper()
 	c := m.prepare(mode)
 	ns := fmt.Sprintf("ns-%03d", tenant)
-	c.node = &corev3.Node{Id: ns + "/s0"}
+	c.node = node
 	m.start(c, identity.Workload{TrustDomain: meshDomain, Namespace: ns, ServiceAccount: "s0"})
 	var names []string
 	for i := range services {
@@ -120,7 +128,7 @@ func (m *mesh) connect(mode protocol, tenant, services int) *client {
 		{url: snapshot.Listener.URL()},
 		{url: snapshot.Route.URL(), subscribe: []string{"http-80"}, names: []string{"http-80"}},
 	} {
-		c.request(r)
+		c.first = append(c.first, c.request(r)...)
 	}
 	return c
 }
@@ -256,4 +264,58 @@ func drawChurn(t *rapid.T) tenancy.Event {
 	default:
 		return put(tenancy.KindNamespace, "", fmt.Sprint("more-", rapid.IntRange(0, 3).Draw(t, "namespace")), &tenancy.Namespace{Tenant: "tenant-000"})
 	}
+}
+
+// What a proxy says of itself changes no byte, but for the choice of its own
+// listeners and of the inbound clusters behind them.
+func TestForgedNodeChangesNoByte(t *testing.T) {
+	const services = 2
+	bundle := meshBundle(t)
+	metadata := func(m map[string]any) *structpb.Struct {
+		s, err := structpb.NewStruct(m)
+		require.NoError(t, err)
+		return s
+	}
+	first := func(mode protocol, node *corev3.Node) (frames []frameOf) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMesh(t, bundle, append(meshTenant(0, services), meshTenant(1, services)...))
+			frames = m.connectAs(mode, 1, services, node).first
+		})
+		return frames
+	}
+	for _, mode := range []protocol{delta, state} {
+		honest := first(mode, &corev3.Node{Id: "ns-001/s0"})
+		require.NotEmpty(t, honest)
+		for name, node := range map[string]*corev3.Node{
+			"cluster":  {Id: "ns-001/s0", Cluster: "tenant-000"},
+			"locality": {Id: "ns-001/s0", Locality: &corev3.Locality{Region: "ns-000", Zone: "tenant-000"}},
+			"metadata": {Id: "ns-001/s0", Metadata: metadata(map[string]any{
+				"NAMESPACE": "ns-000", "tenant": "tenant-000", "bailiwick": map[string]any{"tenant": "tenant-000", "namespace": "ns-000"},
+			})},
+		} {
+			require.Equal(t, raws(honest), raws(first(mode, node)), "%s, %s", name, mode)
+		}
+		// Another tenant's Pod is as good as none.
+		nobody := first(mode, &corev3.Node{})
+		require.Equal(t, raws(nobody), raws(first(mode, &corev3.Node{Id: "ns-000/s0"})))
+		require.NotEqual(t, raws(nobody), raws(honest), "the own Pod brings the inbound side")
+
+		explicit := first(mode, &corev3.Node{Id: "ns-001/s0", Metadata: metadata(map[string]any{
+			"bailiwick": map[string]any{"capture": "explicit", "bind_address": "127.0.0.9", "app_address": "127.0.0.8"},
+		})})
+		for _, typ := range []string{"endpoint", "route"} {
+			require.Equal(t, rawsOf(honest, typ), rawsOf(explicit, typ))
+		}
+		require.NotEqual(t, rawsOf(honest, "listener"), rawsOf(explicit, "listener"))
+	}
+}
+
+// rawsOf are the messages of one type without their nonces.
+func rawsOf(frames []frameOf, typ string) (out [][]byte) {
+	for _, f := range frames {
+		if f.Type == typ {
+			out = append(out, bytes.TrimSuffix(f.raw, []byte(f.Nonce)))
+		}
+	}
+	return out
 }

@@ -32,6 +32,12 @@ type exception struct {
 	origin []tenancy.Ref
 	// closed is true for an RBAC extension for which deny-all was refused too.
 	closed bool
+	// restored is the version of a secret that went out again in its place; due
+	// is true until it has.
+	restored string
+	due      bool
+	// children of a cluster or listener: the cause may be a secret among them.
+	children []snapshot.Child
 }
 
 // compositeSearch takes a composite apart.
@@ -65,19 +71,25 @@ func (s *stream) accept(t snapshot.Type, st *typeState, in []inflight) {
 			st.good = f.body
 		}
 		s.remember(st, f.body)
+		if t == snapshot.Secret {
+			s.mended(st, f.body)
+		}
 		if f.search {
 			s.tried(t, st, f, true, "")
 		}
 	}
 }
 
-// remember keeps the composites that a client has, so that it can be given
-// their parts again should it refuse the next ones.
+// remember keeps the composites and secrets that a client has, so that it can be
+// given them again should it refuse the next ones.
 func (s *stream) remember(st *typeState, b *body) {
 	for _, r := range b.resources {
-		if r.Parts() == nil {
+		if r.Parts() == nil && r.Type() != snapshot.Secret {
 			delete(st.accepted, r.Name())
 			continue
+		}
+		if st.refused(r) {
+			continue // a secret that came again: Envoy takes it for known
 		}
 		if st.accepted == nil {
 			st.accepted = map[string]*snapshot.Resource{}
@@ -89,6 +101,59 @@ func (s *stream) remember(st *typeState, b *body) {
 	}
 	if len(st.accepted) == 0 {
 		st.accepted = nil
+	}
+}
+
+// refused reports whether it is this content that the client has refused.
+func (st *typeState) refused(r *snapshot.Resource) bool {
+	if st.faults == nil {
+		return false
+	}
+	e := st.faults.exceptions[r.Name()]
+	return e != nil && e.version == r.Version()
+}
+
+// mended forgets the refusal of secrets that the client has in another form now,
+// and lets clusters and listeners go out again that may have been refused for
+// their sake: Envoy builds them from a secret as it was last sent, refused or not.
+func (s *stream) mended(st *typeState, b *body) {
+	if st.faults == nil {
+		return
+	}
+	defer st.tidy()
+	for _, r := range b.resources {
+		e := st.faults.exceptions[r.Name()]
+		if e == nil || r.Version() == e.version || r.Version() == e.restored {
+			continue
+		}
+		delete(st.faults.exceptions, r.Name())
+		s.retry(snapshot.Cluster, secretChild(r))
+		s.retry(snapshot.Listener, secretChild(r))
+	}
+}
+
+func secretChild(r *snapshot.Resource) snapshot.Child {
+	return snapshot.Child{Type: r.Type(), Name: r.Name()}
+}
+
+// retry sends what the client has refused of a type once more, if it has that
+// child.
+func (s *stream) retry(t snapshot.Type, of snapshot.Child) {
+	st := &s.types[t]
+	if st.faults == nil {
+		return
+	}
+	defer st.tidy()
+	for name, e := range st.faults.exceptions {
+		if !slices.Contains(e.children, of) {
+			continue
+		}
+		delete(st.faults.exceptions, name)
+		if s.mode == state {
+			st.empty = true // the whole set
+		} else {
+			st.faults.queue = append(st.faults.queue, []string{name})
+		}
 	}
 }
 
@@ -162,7 +227,7 @@ func firstName(b *body) string {
 // refusedAlone notes content that the client does not take even by itself.
 func (s *stream) refusedAlone(t snapshot.Type, st *typeState, r *snapshot.Resource, detail string) {
 	s.srv.suspicion.add(s.tenant, t, r.Name())
-	if st.outdated(r.Name()) {
+	if st.outdated(r) {
 		return
 	}
 	f := st.fault()
@@ -173,19 +238,49 @@ func (s *stream) refusedAlone(t snapshot.Type, st *typeState, r *snapshot.Resour
 		return
 	}
 	s.log.Warn("resource refused", "type_url", t.URL(), "resource", r.Name(), "version", r.Version(), "origins", origins(r.Origins()), "detail", detail)
-	if t == snapshot.Extension {
+	switch t {
+	case snapshot.Extension:
 		s.refusedExtension(f, r, detail)
-	} else {
-		f.exceptions[r.Name()] = &exception{version: r.Version(), detail: detail, origin: r.Origins()}
+	case snapshot.Secret:
+		st.refusedSecret(f, r, detail)
+	default:
+		f.exceptions[r.Name()] = newException(r, detail)
 	}
 }
 
-// outdated reports whether a later response has said something else of a name
-// by now, so that it is that one's answer that counts.
-func (st *typeState) outdated(name string) bool {
+func newException(r *snapshot.Resource, detail string) *exception {
+	return &exception{version: r.Version(), detail: detail, origin: r.Origins(), children: r.Children()}
+}
+
+// refusedSecret gives the client back what it had. It goes on with that by
+// itself, but what it builds later it would build from the refused bytes.
+func (st *typeState) refusedSecret(f *faults, r *snapshot.Resource, detail string) {
+	acc, e := st.accepted[r.Name()], f.exceptions[r.Name()]
+	if acc != nil && acc.Version() == r.Version() {
+		delete(st.accepted, r.Name()) // it does not take even that any more
+		if e != nil {
+			return
+		}
+		acc = nil
+	}
+	e = newException(r, detail)
+	f.exceptions[r.Name()] = e
+	if acc != nil {
+		e.restored, e.due = acc.Version(), true
+		f.queue = append(f.queue, []string{r.Name()})
+	}
+}
+
+// outdated reports whether a later response has said something else of a
+// resource's name by now, so that it is that one's answer that counts.
+func (st *typeState) outdated(r *snapshot.Resource) bool {
 	return slices.ContainsFunc(st.inflight, func(f inflight) bool {
-		return slices.Contains(f.body.removed, name) ||
-			slices.ContainsFunc(f.body.resources, func(r *snapshot.Resource) bool { return r.Name() == name })
+		return slices.Contains(f.body.removed, r.Name()) ||
+			slices.ContainsFunc(f.body.resources, func(o *snapshot.Resource) bool {
+				// The same content once more is nothing else: of a secret that
+				// Envoy has refused, it acknowledges a repetition.
+				return o.Name() == r.Name() && o.Version() != r.Version()
+			})
 	})
 }
 
@@ -323,7 +418,7 @@ func (s *stream) triedSet(t snapshot.Type, f *faults, ok bool, detail string) {
 	if r, found := f.set.answer(ok); found {
 		s.srv.suspicion.add(s.tenant, t, r.Name())
 		s.log.Warn("resource refused", "type_url", t.URL(), "resource", r.Name(), "version", r.Version(), "origins", origins(r.Origins()), "detail", detail)
-		f.exceptions[r.Name()] = &exception{version: r.Version(), detail: detail, origin: r.Origins()}
+		f.exceptions[r.Name()] = newException(r, detail)
 	}
 	if f.set.over() {
 		f.set = nil

@@ -89,27 +89,27 @@ func allNames(rs []*snapshot.Resource) []string {
 }
 
 func TestNackedBatchGoesOutAgainOnePerResponse(t *testing.T) {
-	rs := many(snapshot.Secret, 4, 2)
+	rs := many(snapshot.Endpoint, 4, 2)
 	bubble(t, newView("acme").set(rs...), func(t *testing.T, w *world) {
 		p := newPicky(w.open(delta))
 		require.Equal(t, []string{
-			"!secret [rbac-00=1 rbac-01=1 rbac-02=bad rbac-03=1] -[]",
-			"secret [rbac-00=1] -[]",
-			"secret [rbac-01=1] -[]",
-			"!secret [rbac-02=bad] -[]",
-			"secret [rbac-03=1] -[]",
-		}, p.settle(p.subscribe(snapshot.Secret, allNames(rs)...)))
+			"!endpoint [rbac-00=1 rbac-01=1 rbac-02=bad rbac-03=1] -[]",
+			"endpoint [rbac-00=1] -[]",
+			"endpoint [rbac-01=1] -[]",
+			"!endpoint [rbac-02=bad] -[]",
+			"endpoint [rbac-03=1] -[]",
+		}, p.settle(p.subscribe(snapshot.Endpoint, allNames(rs)...)))
 	})
 }
 
 func TestNackedBatchOverSixteenIsHalved(t *testing.T) {
 	for _, mode := range []protocol{delta, state} {
-		rs := many(snapshot.Secret, 40, 7, 33)
+		rs := many(snapshot.Endpoint, 40, 7, 33)
 		bubble(t, newView("acme").set(rs...), func(t *testing.T, w *world) {
 			p := newPicky(w.open(mode))
-			p.names["secret"] = allNames(rs)
-			log := p.settle(p.request(&request{url: snapshot.Secret.URL(), subscribe: allNames(rs), names: allNames(rs)}))
-			require.Len(t, p.have["secret"], 38)
+			p.names["endpoint"] = allNames(rs)
+			log := p.settle(p.request(&request{url: snapshot.Endpoint.URL(), subscribe: allNames(rs), names: allNames(rs)}))
+			require.Len(t, p.have["endpoint"], 38)
 			require.LessOrEqual(t, len(log), 1+2+4+2*10+2)
 			refusals := w.srv.Streams()[0].Refused
 			require.Len(t, refusals, 2)
@@ -161,23 +161,41 @@ func TestRefusedDenyAllEnds(t *testing.T) {
 }
 
 func TestASuspectIsSentAloneBehindItsSiblings(t *testing.T) {
-	v := newView("acme").set(many(snapshot.Secret, 3, 1)...)
+	v := newView("acme").set(many(snapshot.Endpoint, 3, 1)...)
 	bubble(t, v, func(t *testing.T, w *world) {
 		names := []string{"rbac-00", "rbac-01", "rbac-02"}
 		liar := newPicky(w.open(delta))
-		liar.settle(liar.subscribe(snapshot.Secret, names...))
+		liar.settle(liar.subscribe(snapshot.Endpoint, names...))
 
 		honest := w.open(delta)
-		require.Equal(t, []string{"secret [rbac-00=1 rbac-02=1] -[]", "secret [rbac-01=bad] -[]"}, show(honest.subscribe(snapshot.Secret, names...)), "withheld from nobody")
-		v.set(res(snapshot.Secret, "rbac-01", "2"), res(snapshot.Secret, "rbac-00", "2"))
-		require.Equal(t, []string{"secret [rbac-00=2] -[]", "secret [rbac-01=2] -[]"}, show(honest.take()))
+		require.Equal(t, []string{"endpoint [rbac-00=1 rbac-02=1] -[]", "endpoint [rbac-01=bad] -[]"}, show(honest.subscribe(snapshot.Endpoint, names...)), "withheld from nobody")
+		v.set(res(snapshot.Endpoint, "rbac-01", "2"), res(snapshot.Endpoint, "rbac-00", "2"))
+		require.Equal(t, []string{"endpoint [rbac-00=2] -[]", "endpoint [rbac-01=2] -[]"}, show(honest.take()))
 
 		stranger := w.prepare(delta)
-		other := newView("globex").set(many(snapshot.Secret, 3)...)
+		other := newView("globex").set(many(snapshot.Endpoint, 3)...)
 		who := identity.Workload{TrustDomain: "globex.example", Namespace: "g", ServiceAccount: "g"}
 		w.store.others = map[identity.Workload]*snapshot.Binding{who: other.Binding}
 		w.start(stranger, who)
-		require.Equal(t, []string{"secret [rbac-00=1 rbac-01=1 rbac-02=1] -[]"}, show(stranger.subscribe(snapshot.Secret, names...)), "another tenant")
+		require.Equal(t, []string{"endpoint [rbac-00=1 rbac-01=1 rbac-02=1] -[]"}, show(stranger.subscribe(snapshot.Endpoint, names...)), "another tenant")
+	})
+}
+
+// An Envoy that refuses a secret takes its bytes for known from then on, and
+// acknowledges them when they come again: only the first answer can be believed.
+func TestSecretsAreAloneSoThatTheFirstNackTells(t *testing.T) {
+	v := newView("acme").set(res(snapshot.Secret, "a", "1"), res(snapshot.Secret, "b", "1"), res(snapshot.Secret, "c", "1"))
+	bubble(t, v, func(t *testing.T, w *world) {
+		c := w.open(delta)
+		sent := c.subscribe(snapshot.Secret, "a", "b", "c")
+		require.Equal(t, []string{"secret [a=1] -[]", "secret [b=1] -[]", "secret [c=1] -[]"}, show(sent))
+		again := c.subscribe(snapshot.Secret, "b")
+		c.ack(sent[0])
+		require.Empty(t, c.nack(sent[1]))
+		require.Empty(t, c.ack(sent[2], again[0]))
+		refused := w.srv.Streams()[0].Refused
+		require.Len(t, refused, 1)
+		require.Equal(t, "b", refused[0].Resource)
 	})
 }
 

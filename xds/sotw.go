@@ -36,6 +36,7 @@ func (s *stream) onState(t snapshot.Type, st *typeState, req *request, first boo
 	}
 	st.wildcard = wildcard
 	st.names = s.srv.names.change(st.names, add, remove)
+	st.forget(remove)
 	st.asked = s.srv.names.change(st.asked, add, remove)
 }
 

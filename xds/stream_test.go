@@ -260,15 +260,15 @@ func (r *recorder) Nacked(x Report, detail string) {
 func TestObserverIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rec := &recorder{}
-		w := newWorld(t, newView("acme").set(res(snapshot.Secret, "s", "1"), res(snapshot.Secret, "q", "1")), func(c *Config) { c.Observer = rec })
+		w := newWorld(t, newView("acme").set(res(snapshot.Endpoint, "s", "1"), res(snapshot.Endpoint, "q", "1")), func(c *Config) { c.Observer = rec })
 		c := w.open(delta)
-		f := c.subscribe(snapshot.Secret, "s", "q")
+		f := c.subscribe(snapshot.Endpoint, "s", "q")
 		c.ack(c.nack(f[0])[0])
-		f = c.subscribe(snapshot.Secret, "s")
+		f = c.subscribe(snapshot.Endpoint, "s")
 		c.nack(f[0])
 		require.Equal(t, []string{
-			"sent acme/web-1 secret", "nacked secret: bad", "sent acme/web-1 secret", "sent acme/web-1 secret",
-			"acked secret", "sent acme/web-1 secret", "acked secret", "nacked secret: bad s",
+			"sent acme/web-1 endpoint", "nacked endpoint: bad", "sent acme/web-1 endpoint", "sent acme/web-1 endpoint",
+			"acked endpoint", "sent acme/web-1 endpoint", "acked endpoint", "nacked endpoint: bad s",
 		}, rec.events)
 	})
 }

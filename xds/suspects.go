@@ -2,6 +2,7 @@ package xds
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -37,10 +38,15 @@ func (s *suspects) has(t snapshot.Type, name string) bool {
 }
 
 // split groups resources into responses: the trusted ones together, then each
-// suspect alone.
+// suspect alone. Secrets, of which there are few, are always alone: Envoy does
+// not refuse the same bytes twice, so that one that was refused in company could
+// not be found by trying them one by one.
 func (s *suspects) split(t snapshot.Type, rs []*snapshot.Resource) [][]*snapshot.Resource {
 	if len(rs) == 0 {
 		return nil
+	}
+	if t == snapshot.Secret {
+		return slices.Collect(slices.Chunk(rs, 1))
 	}
 	if s == nil || len(s.of[t]) == 0 {
 		return [][]*snapshot.Resource{rs}

@@ -46,9 +46,22 @@ func (f *faults) forget(name string) {
 	delete(f.composites, name)
 }
 
+// forget drops what was refused of names that the client wants no more; with a
+// wildcard it still has them.
+func (st *typeState) forget(names []string) {
+	if st.faults == nil || st.wildcard {
+		return
+	}
+	for _, name := range names {
+		st.faults.forget(name)
+	}
+	st.tidy()
+}
+
 // permit returns the form in which a client takes a resource: r itself unless
 // it has refused it; of a composite what it accepts; of an RBAC extension the
-// one that denies all; else nil, and it keeps what it has.
+// one that denies all; of a secret, once, what it had; else nil, and it keeps
+// what it has.
 func (st *typeState) permit(t snapshot.Type, r *snapshot.Resource) *snapshot.Resource {
 	f := st.faults
 	if f == nil {
@@ -67,11 +80,17 @@ func (st *typeState) permit(t snapshot.Type, r *snapshot.Resource) *snapshot.Res
 		return r
 	case e.parts != nil:
 		return st.permitParts(e, r)
+	case t == snapshot.Secret && e.version != r.Version():
+		e.restored = "" // the refusal counts until the client has taken this
+		return r
 	case e.version != r.Version():
 		delete(f.exceptions, r.Name())
 		return r
 	case t == snapshot.Extension && !e.closed:
 		return snapshot.Absent(t, r.Name())
+	case t == snapshot.Secret && e.due:
+		e.due = false
+		return st.accepted[r.Name()]
 	default:
 		return nil
 	}
