@@ -199,6 +199,49 @@ func TestSecretsAreAloneSoThatTheFirstNackTells(t *testing.T) {
 	})
 }
 
+// What a client builds after it refused a secret, it builds from the refused
+// bytes: so it is given the former ones back, and what it refused for their sake
+// goes out again when there are better ones.
+func TestARefusedSecretSpoilsNothingThatComesLater(t *testing.T) {
+	cluster := func(text string) *snapshot.Resource {
+		return res(snapshot.Cluster, "a", text, child(snapshot.Secret, "s"))
+	}
+	v := newView("acme").set(cluster("1"), res(snapshot.Secret, "s", "1"))
+	bubble(t, v, func(t *testing.T, w *world) {
+		c := w.open(delta)
+		c.ack(c.subscribe(snapshot.Cluster)...)
+		c.ack(c.subscribe(snapshot.Secret, "s")...)
+
+		v.set(res(snapshot.Secret, "s", "bad"))
+		again := c.nack(c.take()[0])
+		require.Equal(t, []string{"secret [s=1] -[]"}, show(again))
+		require.Empty(t, c.ack(again...))
+		require.Len(t, w.srv.Streams()[0].Refused, 1)
+
+		v.set(cluster("2"))
+		require.Empty(t, c.nack(c.take()[0]))
+		require.Len(t, w.srv.Streams()[0].Refused, 2)
+		v.set(res(snapshot.Secret, "s", "3"))
+		sent := c.take()
+		require.Equal(t, []string{"secret [s=3] -[]"}, show(sent))
+		more := c.ack(sent...)
+		require.Equal(t, "cluster [a=2] -[]", show(more)[0])
+		c.ack(more...)
+		require.Empty(t, w.srv.Streams()[0].Refused)
+	})
+}
+
+func TestWhatIsWantedNoMoreIsRefusedNoMore(t *testing.T) {
+	v := newView("acme").set(res(snapshot.Secret, "s", "bad"))
+	bubble(t, v, func(t *testing.T, w *world) {
+		c := w.open(delta)
+		c.nack(c.subscribe(snapshot.Secret, "s")[0])
+		require.Len(t, w.srv.Streams()[0].Refused, 1)
+		c.request(&request{url: snapshot.Secret.URL(), unsubscribe: []string{"s"}})
+		require.Empty(t, w.srv.Streams()[0].Refused)
+	})
+}
+
 func TestNackConcernsNoOtherStream(t *testing.T) {
 	v := shopView()
 	bubble(t, v, func(t *testing.T, w *world) {

@@ -240,7 +240,7 @@ func (s *stream) trial(t snapshot.Type) *batch {
 			p.groups, p.empty = [][]*snapshot.Resource{items}, true
 			p.fresh = f.set.trying
 		} else if f.set.over() {
-			f.set = nil
+			f.endSet()
 		}
 	}
 	for name, c := range f.composites {

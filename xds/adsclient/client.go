@@ -206,6 +206,17 @@ func (c *Client) hangUp() error {
 	return nil
 }
 
+// Disconnect ends the stream and waits for its end. The client keeps what it has
+// and can [Client.Reconnect]. Subscriptions that are made or ended in between
+// fail, but count.
+func (c *Client) Disconnect() {
+	c.mu.Lock()
+	s := c.stream
+	c.mu.Unlock()
+	s.cancel()
+	<-s.done
+}
+
 // Reconnection says how a client comes back.
 type Reconnection struct {
 	// Forget drops all state but the subscriptions, as a restarted proxy does.
@@ -224,11 +235,7 @@ type Reconnection struct {
 // not ask for clusters while one of them warms. It must not be called from two
 // goroutines at once.
 func (c *Client) Reconnect(ctx context.Context, how Reconnection) error {
-	c.mu.Lock()
-	s := c.stream
-	c.mu.Unlock()
-	s.cancel()
-	<-s.done
+	c.Disconnect()
 	silent := c.reset(how)
 	if how.Fresh && c.owned {
 		if err := c.hangUp(); err != nil {

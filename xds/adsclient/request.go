@@ -43,9 +43,18 @@ func (c *Client) Subscribe(url string, names ...string) error {
 	})
 }
 
+// ErrUnsayable is returned where the protocol has no words for what is asked.
+var ErrUnsayable = errors.New("the state of the world has no words for it: a subscription to all that was made by an empty request ends only by naming something")
+
 // Unsubscribe ends subscriptions and forgets the resources; "*" ends that to
-// all.
+// all. In the state of the world that is [ErrUnsayable] after [Client.Wildcard].
 func (c *Client) Unsubscribe(url string, names ...string) error {
+	c.mu.Lock()
+	unsayable := c.config.Protocol == SotW && c.typeOf(url).legacy && slices.Contains(names, star)
+	c.mu.Unlock()
+	if unsayable {
+		return ErrUnsayable
+	}
 	return c.request(url, func(t *typeState) ask {
 		t.unsubscribe(names)
 		return ask{unsubscribe: names}
@@ -79,6 +88,13 @@ func (c *Client) request(url string, change func(*typeState) ask) error {
 	c.mu.Lock()
 	t := c.typeOf(url)
 	a := change(t)
+	if !t.started && len(a.unsubscribe) > 0 {
+		// The server knows of no subscription on this stream, and an empty first
+		// request would be one to everything.
+		c.notify()
+		c.mu.Unlock()
+		return nil
+	}
 	a.nonce = t.nonce
 	if c.config.Protocol == Delta {
 		a.nonce = "" // a spontaneous request answers nothing
@@ -206,7 +222,8 @@ func (c *Client) resume(silent []string) error {
 	var requests []proto.Message
 	for _, url := range urls {
 		t := c.types[url]
-		if t.asked && !slices.Contains(silent, url) {
+		// An empty first request would ask for everything.
+		if t.asked && (t.wildcard || len(t.names) > 0) && !slices.Contains(silent, url) {
 			requests = append(requests, c.build(url, t, ask{subscribe: t.list()}))
 		}
 	}

@@ -167,6 +167,23 @@ func (v View) Get(url, name string) (Entry, bool) {
 	return e, ok
 }
 
+// Missing are the names that are subscribed to and that the client does not
+// have, sorted.
+func (v View) Missing(url string) []string {
+	t := v.c.types[url]
+	if t == nil {
+		return nil
+	}
+	var out []string
+	for name := range t.names {
+		if _, ok := t.entries[name]; !ok {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // Total is what was received of a type; of the empty type, of all of them.
 func (v View) Total(url string) Total { return v.c.totals[url] }
 

@@ -1,0 +1,151 @@
+package xds
+
+import (
+	"slices"
+
+	"bailiwick.dev/bailiwick/snapshot"
+)
+
+// searchParts starts to take a composite apart, from the parts that the client
+// has of it.
+func (s *stream) searchParts(st *typeState, r *snapshot.Resource) *compositeSearch {
+	var base []*snapshot.Part
+	if acc := st.accepted[r.Name()]; acc != nil {
+		base = acc.Parts()
+	}
+	c := &compositeSearch{whole: r}
+	c.search = newSearch(
+		func(p *snapshot.Part) string { return p.Key },
+		(*snapshot.Part).Equal,
+		func(*snapshot.Part) bool { return false },
+		r.Parts(), base, true)
+	c.baseDue = !c.has(st)
+	return c
+}
+
+// has reports whether the base is what the client has already.
+func (c *compositeSearch) has(st *typeState) bool {
+	acc := st.accepted[c.whole.Name()]
+	return acc != nil && c.whole.Recompose(c.with(nil)).Version() == acc.Version()
+}
+
+// searchSet starts to take a whole set apart.
+func (s *stream) searchSet(t snapshot.Type, st *typeState, detail string) {
+	f := st.fault()
+	if f.set != nil {
+		return // a response from before the search; the search goes on
+	}
+	// The target is what the client should have by now, which may be more than
+	// what was in the refused response.
+	f.set = s.newSetSearch(t, st, st.full.full)
+	s.log.Warn("set refused", "type_url", t.URL(), "detail", detail)
+}
+
+func (s *stream) newSetSearch(t snapshot.Type, st *typeState, target []*snapshot.Resource) *search[*snapshot.Resource] {
+	trust := s.srv.suspicion.get(s.tenant)
+	var base []*snapshot.Resource
+	if st.good != nil {
+		base = st.good.resources
+	}
+	found := newSearch(
+		(*snapshot.Resource).Name,
+		func(a, b *snapshot.Resource) bool { return a.Version() == b.Version() },
+		func(r *snapshot.Resource) bool { return trust.has(t, r.Name()) },
+		target, base, st.good == nil || shrinks(base, target))
+	if st.faults != nil {
+		for _, r := range target {
+			if e := st.faults.exceptions[r.Name()]; e != nil && e.version == r.Version() {
+				found.refused[r.Name()] = r
+			}
+		}
+	}
+	found.regroup()
+	return found
+}
+
+// shrinks reports whether a set has lost a name on the way to another.
+func shrinks(from, to []*snapshot.Resource) bool {
+	names := make(map[string]struct{}, len(to))
+	for _, r := range to {
+		names[r.Name()] = struct{}{}
+	}
+	return slices.ContainsFunc(from, func(r *snapshot.Resource) bool {
+		_, ok := names[r.Name()]
+		return !ok
+	})
+}
+
+// tried takes the answer to a try of a search.
+func (s *stream) tried(t snapshot.Type, st *typeState, in inflight, ok bool, detail string) {
+	f := st.fault()
+	defer st.tidy()
+	if s.mode == state && isSet(t) {
+		s.triedSet(t, f, ok, detail)
+		return
+	}
+	r := in.body.resources[0]
+	c := f.composites[r.Name()]
+	if c == nil || !c.busy {
+		return // it has been removed meanwhile
+	}
+	if part, found := c.answer(ok); found {
+		s.log.Warn("part refused", "type_url", t.URL(), "resource", r.Name(), "part", part.Key, "origins", origins(part.Origins), "detail", detail)
+		if o := s.srv.observer; o != nil {
+			report := s.report(t, in.nonce, in.body)
+			report.Part, report.Origins = part.Key, part.Origins
+			o.Nacked(report, detail)
+		}
+	}
+	if !c.over() {
+		return
+	}
+	delete(f.composites, r.Name())
+	switch {
+	case c.hopeless:
+		f.exceptions[r.Name()] = &exception{version: c.whole.Version(), detail: detail, origin: c.whole.Origins()}
+	case len(c.refused) > 0:
+		e := &exception{version: c.whole.Version(), parts: c.refused, detail: detail}
+		if old := f.exceptions[r.Name()]; old != nil {
+			for key, p := range old.parts {
+				if e.parts[key] == nil {
+					e.parts[key] = p
+				}
+			}
+		}
+		for _, p := range e.parts {
+			e.origin = append(e.origin, p.Origins...)
+		}
+		f.exceptions[r.Name()] = e
+	default:
+		// Everything was accepted after all, one by one.
+	}
+}
+
+func (s *stream) triedSet(t snapshot.Type, f *faults, ok bool, detail string) {
+	if f.set == nil || !f.set.busy {
+		return
+	}
+	if r, found := f.set.answer(ok); found {
+		s.srv.suspicion.add(s.tenant, t, r.Name())
+		s.log.Warn("resource refused", "type_url", t.URL(), "resource", r.Name(), "version", r.Version(), "origins", origins(r.Origins()), "detail", detail)
+		f.exceptions[r.Name()] = newException(r, detail)
+	}
+	if f.set.over() {
+		f.endSet()
+	}
+}
+
+// endSet ends the search in a set. What it did not refuse is refused no more.
+func (f *faults) endSet() {
+	still := map[string]bool{}
+	for _, r := range f.set.target {
+		bad := f.set.refused[r.Name()]
+		still[r.Name()] = bad != nil && bad.Version() == r.Version()
+	}
+	for name := range f.exceptions {
+		if !still[name] {
+			delete(f.exceptions, name)
+		}
+	}
+	f.set = nil
+}
