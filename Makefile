@@ -58,9 +58,17 @@ soak: envoy ## the long form of the load and restart tests
 	BAILIWICK_SOAK=full ENVOY='$(abspath $(ENVOY))' $(GO) test -count 1 -run Soak -timeout 4h -v $(call having,Test.*Soak)
 
 .PHONY: bench
-bench: ## Go benchmarks of all packages that have some
-	@[ -n "$(call having,Benchmark)" ] || { echo "there are no benchmarks"; exit 1; }
-	$(GO) test -run '^$$' -bench . -benchmem -timeout $(TESTTIME) $(call having,Benchmark)
+bench: build ## the benchmarks of bench/ (SCENARIO=name for one, OUT=file for JSON)
+	@$(GO) build -trimpath -o bin/bench ./bench
+	@$(MAKE) --no-print-directory envoy || echo "going on without Envoy"
+	bin/bench -envoy '$(wildcard $(ENVOY))' -scenario '$(SCENARIO)' $(if $(OUT),-out '$(OUT)')
+
+.PHONY: profile
+profile: build ## the same with CPU profiles in .cache/profile, and their tops
+	@$(GO) build -trimpath -o bin/bench ./bench
+	@rm -rf .cache/profile
+	bin/bench -envoy '$(wildcard $(ENVOY))' -scenario '$(SCENARIO)' -profile .cache/profile
+	@for file in .cache/profile/*.cpu.pprof; do echo "== $$file"; $(GO) tool pprof -top -nodecount 40 $$file 2>/dev/null; done
 
 .PHONY: generate
 generate: $(gen) ## deep copies and CRD manifests from tenancy/v1alpha1

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Children of the tests are this very program.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == childWord {
+		exit(runChild(os.Args[2]))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func tinySizes() sizes {
+	return sizes{
+		small: shape{Tenants: 2, Services: 2, Endpoints: 2}, large: shape{Tenants: 4, Services: 3, Endpoints: 2},
+		clients: 2, changes: 6, floodChanges: 4, streams: 8,
+		fanout: []int{1 << 10, 50 << 10}, fanoutStreams: 4, pushes: func(int, string) int { return 2 },
+		unscoped: 8, largestChanges: 6,
+	}
+}
+
+// Every scenario runs, finds something, and sends nobody what is not theirs.
+func TestScenarios(t *testing.T) {
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			r, err := newRun(tinySizes())
+			require.NoError(t, err)
+			defer func() { require.NoError(t, os.RemoveAll(r.work)) }()
+			require.NoError(t, r.all(t.Context(), []string{s.name}))
+			if s.name == "policy" {
+				require.Empty(t, r.report.Figures, "it needs an Envoy")
+				return
+			}
+			require.NotEmpty(t, r.report.Figures)
+			for _, f := range r.report.Figures {
+				require.Equal(t, s.name, f.Scenario)
+				require.Positive(t, f.N, f.Name)
+				require.NotEmpty(t, f.Case+f.Name)
+				if f.Name == "sent out of scope" || f.Name == "resources sent again" {
+					require.Zero(t, f.P50, f.Case)
+				}
+				if strings.HasPrefix(f.Name, "configuration") || strings.Contains(f.Name, "change") {
+					require.Positive(t, f.P50, "%s: %s", f.Case, f.Name)
+				}
+			}
+			var out bytes.Buffer
+			r.report.print(&out)
+			require.Contains(t, out.String(), "| "+s.name+" |")
+		})
+	}
+}
+
+func TestForeignFindsNames(t *testing.T) {
+	own := namespaceOf(7)
+	for text, want := range map[string]bool{
+		"s0.ns-00007.svc.cluster.local":                 false,
+		"s0.ns-00007.svc and s1.ns-00008.svc":           true,
+		"spiffe://mesh.example/ns/ns-00001/sa/s0":       true,
+		"a version such as xns-abcde, which is no name": false,
+		"ns-": false,
+	} {
+		require.Equal(t, want, foreign([]byte(text), own), text)
+	}
+}
+
+func TestPercentileIsOfTheNearestRank(t *testing.T) {
+	var values []float64
+	for i := 300; i > 0; i-- {
+		values = append(values, float64(i))
+	}
+	require.Equal(t, 150.0, percentile(values, 50))
+	require.Equal(t, 297.0, percentile(values, 99))
+	require.Equal(t, 5.0, percentile([]float64{5, 1}, 99))
+}
+
+// The body's length is what was asked for, and the same in every round, so that
+// pushes are comparable.
+func TestAssignmentHasItsSize(t *testing.T) {
+	for _, size := range []int{1 << 10, 50 << 10, 1 << 20} {
+		n, err := pushedBytes(size)
+		require.NoError(t, err)
+		require.InEpsilon(t, size, n, 0.2)
+	}
+	o, err := newOneStore(1 << 10)
+	require.NoError(t, err)
+	a, err := o.next()
+	require.NoError(t, err)
+	b, err := o.next()
+	require.NoError(t, err)
+	require.Equal(t, len(a.DeltaFrame()), len(b.DeltaFrame()))
+	require.NotEqual(t, a.Version(), b.Version())
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// loopbackNetwork is where the Pods of real Envoys are: 127.45.0.0/16 and, for
+// applications and outbound listeners, 100 and 200 more.
+const loopbackNetwork = 45
+
+// sizeScenario compares what clients get in a mesh of many tenants with what
+// they get where all services are one tenant's.
+func sizeScenario(ctx context.Context, r *run) error {
+	tenants := max(1, r.unscoped/r.small.Services)
+	scoped := shape{Tenants: tenants, Services: r.unscoped / tenants, Endpoints: r.small.Endpoints, Network: loopbackNetwork}
+	unscoped := scoped
+	unscoped.Tenants, unscoped.Services = 1, r.unscoped
+	var totals, memory [2]float64
+	for i, s := range []shape{scoped, unscoped} {
+		name := fmt.Sprintf("%d of %d services", s.Services, r.unscoped)
+		var err error
+		if totals[i], memory[i], err = r.sizeOf(ctx, s, name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	r.add(Figure{Case: "unscoped over scoped", Name: "configuration", Unit: "times", P50: totals[1] / totals[0]})
+	if memory[0] > 0 {
+		r.add(Figure{Case: "unscoped minus scoped", Name: "Envoy's memory, allocated", Unit: "MB", P50: memory[1] - memory[0]})
+	}
+	return nil
+}
+
+// sizeOf returns a client's configuration in KB and Envoy's memory in MB.
+func (r *run) sizeOf(ctx context.Context, s shape, name string) (total, memory float64, err error) {
+	p, err := r.serve(ctx, ServerConfig{Shape: s})
+	if p != nil {
+		defer p.stop()
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	report, err := p.connect(FleetConfig{Members: members(1, 1)})
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, t := range slices.Sorted(maps.Keys(report.Bytes)) {
+		total += float64(report.Bytes[t]) / 1024
+		r.add(Figure{Case: name, Name: fmt.Sprintf("%s (%d)", t, report.Resources[t]), Unit: "KB", P50: float64(report.Bytes[t]) / 1024})
+	}
+	// What a client gets until it has everything is each resource once; what it
+	// then asks for by name it gets again.
+	f := Figure{Case: name, Name: "all types, each once", Unit: "KB", P50: total}
+	if s.Tenants > 1 {
+		f.Target, f.Miss = "<= 20", total > 20
+	}
+	r.add(f)
+	if err := quiet(ctx, 500*time.Millisecond); err != nil {
+		return 0, 0, err
+	}
+	if err := p.fleet.call("Report", struct{}{}, &report); err != nil {
+		return 0, 0, err
+	}
+	r.add(Figure{Case: name, Name: "sent to a client that connects", Unit: "KB", P50: float64(report.total()) / 1024})
+	if err := p.clean(name); err != nil {
+		return 0, 0, err
+	}
+	if r.envoy == "" {
+		r.log("  no Envoy: its memory is left out")
+		return total, 0, nil
+	}
+	e, err := r.startEnvoy(ctx, s, member{}, p.started.Address)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer e.stop()
+	used, err := e.allocated()
+	if err != nil {
+		return 0, 0, err
+	}
+	rss, _, err := residentBytes(e.cmd.Process.Pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	cpu, err := cpuTime(e.cmd.Process.Pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	memory = float64(used) / (1 << 20)
+	r.add(Figure{Case: name, Name: "Envoy's memory, allocated", Unit: "MB", P50: memory})
+	r.add(Figure{Case: name, Name: "Envoy's memory, resident", Unit: "MB", P50: float64(rss) / (1 << 20)})
+	r.add(Figure{Case: name, Name: "Envoy's start until LIVE", Unit: "ms", P50: milliseconds(e.ready)})
+	r.add(Figure{Case: name, Name: "Envoy's CPU until LIVE", Unit: "ms", P50: milliseconds(cpu)})
+	return total, memory, nil
+}
