@@ -93,17 +93,30 @@ func contentsOf(ctx context.Context, p *pod) (contents, error) {
 		if len(text) == 0 {
 			continue // a listener that has never been in use
 		}
-		var packed anypb.Any
-		if err := protojson.Unmarshal(text, &packed); err != nil {
-			return nil, fmt.Errorf("read %.200s: %w", text, err)
-		}
-		m, err := packed.UnmarshalNew()
+		m, err := p.message(string(text))
 		if err != nil {
 			return nil, err
 		}
 		found.add(m)
 	}
 	return found, nil
+}
+
+// message reads a resource of the dump, once for each of its forms.
+func (p *pod) message(text string) (proto.Message, error) {
+	if m := p.read[text]; m != nil {
+		return m, nil
+	}
+	var packed anypb.Any
+	if err := protojson.Unmarshal([]byte(text), &packed); err != nil {
+		return nil, fmt.Errorf("read %.200s: %w", text, err)
+	}
+	m, err := packed.UnmarshalNew()
+	if err != nil {
+		return nil, fmt.Errorf("read %.200s: %w", text, err)
+	}
+	p.read[text] = m
+	return m, nil
 }
 
 // add puts a resource in; assignments without an endpoint are none.
@@ -156,6 +169,17 @@ func decoded(rs map[snapshot.Child]*snapshot.Resource) (contents, error) {
 	return found, nil
 }
 
+// unequal says how two messages differ; it finds out when it is asked, as most
+// are thrown away.
+type unequal struct {
+	of        snapshot.Child
+	want, got proto.Message
+}
+
+func (u unequal) Error() string {
+	return fmt.Sprintf("%s %q (-want +got): %.2000s", u.of.Type, u.of.Name, cmp.Diff(u.want, u.got, protocmp.Transform()))
+}
+
 // differs says how what is there is not what is wanted; nil if it is the same.
 func differs(want, got contents) error {
 	keys := slices.Collect(maps.Keys(want))
@@ -172,7 +196,7 @@ func differs(want, got contents) error {
 		case g == nil:
 			errs = append(errs, fmt.Errorf("%s %q is missing", k.Type, k.Name))
 		case !proto.Equal(w, g):
-			errs = append(errs, fmt.Errorf("%s %q (-want +got): %.2000s", k.Type, k.Name, cmp.Diff(w, g, protocmp.Transform())))
+			errs = append(errs, unequal{k, w, g})
 		}
 	}
 	return errors.Join(errs...)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
 	"bailiwick.dev/bailiwick/cmd/internal/mesh"
 	"bailiwick.dev/bailiwick/identity"
@@ -22,7 +23,7 @@ import (
 const serverDomain = "platform.example"
 
 // patience bounds a test that would else wait for ever; none comes near it.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // built is what TestMain makes once for all tests.
 var built struct {
@@ -79,13 +80,15 @@ type pod struct {
 	workload identity.Workload
 	at       mesh.Addresses
 	envoy    *mesh.Envoy
+	// read are resources of its dump by their text.
+	read map[string]proto.Message
 }
 
 func newPod(t *testing.T, w identity.Workload, name string, addr netip.Addr) *pod {
 	t.Helper()
 	at, err := mesh.AddressesOf(addr)
 	require.NoError(t, err)
-	return &pod{name: name, workload: w, at: at}
+	return &pod{name: name, workload: w, at: at, read: map[string]proto.Message{}}
 }
 
 // runEnvoy starts a Pod's Envoy, which ends with the test.
@@ -109,7 +112,7 @@ func runEnvoy(ctx context.Context, t *testing.T, p *pod, config mesh.EnvoyConfig
 // was over, is the failure.
 func until(ctx context.Context, t *testing.T, what string, ask func() error) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	var last error
 	for {

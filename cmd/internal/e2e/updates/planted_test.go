@@ -117,11 +117,22 @@ func (s *siblings) settled(instead ...held) {
 			}
 		}
 	}
-	s.holds(s.victim, want)
-	s.holds(s.other, s.others.now)
+	// What it holds counts once nothing is on its way any more.
+	for before := -1; before != s.answered(); {
+		before = s.answered()
+		s.holds(s.victim, want)
+		s.holds(s.other, s.others.now)
+	}
+}
+
+// answered waits until all that was sent is answered, and says how much it was.
+func (s *siblings) answered() (n int) {
+	s.t.Helper()
 	until(s.ctx, s.t, "all responses are answered", func() error {
+		n = 0
 		for _, p := range []*pod{s.victim, s.other, s.twin} {
 			for _, r := range s.told.of(p) {
+				n++
 				if !r.answered {
 					return fmt.Errorf("%s has not answered response %d of type %s", p.name, r.Nonce, r.Type)
 				}
@@ -129,7 +140,7 @@ func (s *siblings) settled(instead ...held) {
 		}
 		return nil
 	})
-	s.holds(s.victim, want) // and not in passing
+	return n
 }
 
 // holds waits until a Pod's Envoy has exactly these resources.
