@@ -186,7 +186,9 @@ func (p *pair) equal(step string) {
 			case otherHas && p.protocol == adsclient.Delta && other.Acked != other.Version:
 				// What was applied from a refused response; the stock server believes
 				// that the client has what it states.
-				p.published(step, key, mine)
+				if text != poison {
+					p.published(step, key, mine)
+				}
 			default:
 				if absent := snapshot.Absent(t, name); text == poison && iHave && absent != nil && bytes.Equal(absent.Value(), mine.Value()) {
 					mine, iHave = adsclient.Entry{}, false // told that it is not there, before it was poisoned
