@@ -25,9 +25,10 @@ type client struct {
 	// What follows belongs to the client's goroutine, but where it is said to
 	// be guarded by the fleet's mu.
 	has        map[snapshot.Type]map[string]string
-	subscribed map[string]bool // assignments
-	listening  bool            // what listeners name is subscribed to
-	answered   map[string]bool // types of which a response came; guarded by mu
+	had        map[resourceKey]bool // with Distinct
+	subscribed map[string]bool      // assignments
+	listening  bool                 // what listeners name is subscribed to
+	answered   map[string]bool      // types of which a response came; guarded by mu
 	// waits are the assignments still to come; guarded by mu.
 	waits map[string]struct{}
 	done  bool // synced; guarded by mu
@@ -50,6 +51,11 @@ func (c *client) connect(ctx context.Context) error {
 		go c.run() // ends with the connection, at the process's end at the latest
 		return nil
 	}
+}
+
+type resourceKey struct {
+	typ  snapshot.Type
+	name string
 }
 
 // ackBytes is what an ACK of an assignment is on the wire, about.
@@ -266,6 +272,12 @@ func (c *client) note(t snapshot.Type, r response, message []byte, size int, at 
 	f.report.Bytes[t.String()] += size
 	f.report.Resources[t.String()] += len(r.resources)
 	f.report.Removed += r.removed
+	for _, res := range r.resources {
+		if key := (resourceKey{t, res.name}); f.config.Distinct && !c.had[key] {
+			c.had[key] = true
+			f.report.Once += res.size
+		}
+	}
 	if out {
 		f.report.Foreign++
 		f.report.ForeignBytes += size

@@ -41,6 +41,9 @@ type FleetConfig struct {
 	Hold bool
 	// Open accepts foreign names, for the mesh of one tenant.
 	Open bool
+	// Distinct counts what each resource weighs when it comes for the first
+	// time.
+	Distinct bool
 	// Persist lets clients connect again when they lose the server, saying
 	// what they have.
 	Persist bool
@@ -57,6 +60,8 @@ type FleetReport struct {
 	// Foreign counts the messages with names out of scope, and their bytes.
 	Foreign, ForeignBytes int
 	Removed               int
+	// Once are the bytes of resources that a client had not had before.
+	Once int
 }
 
 func (r FleetReport) total() int {
@@ -118,6 +123,7 @@ func (f *Fleet) Prepare(config FleetConfig, _ *struct{}) error {
 		f.clients = append(f.clients, &client{
 			fleet: f, member: m, own: namespaceOf(m.Tenant),
 			tls: identity.ClientTLS(source, source, server), has: map[snapshot.Type]map[string]string{},
+			had: map[resourceKey]bool{},
 		})
 	}
 	return nil

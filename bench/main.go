@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"bailiwick.dev/bailiwick/identity"
@@ -20,7 +21,7 @@ func main() {
 		exit(runChild(os.Args[2]))
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	exit(command(ctx))
 }
@@ -93,7 +94,7 @@ func (r *run) add(f Figure) {
 		f.N = 1
 	}
 	r.report.Figures = append(r.report.Figures, f)
-	r.log("  %-34s %-44s %10s %10s %s", f.Case, f.Name+", "+f.Unit, number(f.P50), number(f.P99), f.Target)
+	r.log("  %-34s %-44s %10s %10s %s", f.Case, named(f), number(f.P50), number(f.P99), f.Target)
 }
 
 // profileOf is where a child's profile goes.

@@ -82,7 +82,7 @@ func (r *Report) print(w io.Writer) {
 				reached = "**no**"
 			}
 		}
-		fmt.Fprintf(w, "| %s | %s | %s, %s | %s | %s | %d | %s | %s |\n", f.Scenario, f.Case, f.Name, f.Unit, number(f.P50), p99, f.N, f.Target, reached)
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %d | %s | %s |\n", f.Scenario, f.Case, named(f), number(f.P50), p99, f.N, f.Target, reached)
 	}
 }
 
@@ -110,7 +110,7 @@ func (r *Report) write(path string) error {
 }
 
 // percentile of values, which it sorts. Of the nearest rank, so that the p99 of
-// 300 is the third largest and of less than 100 the largest.
+// 300 is the fourth largest and of less than 100 the largest.
 func percentile(values []float64, p float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -127,4 +127,12 @@ func inMilliseconds(list []time.Duration) []float64 {
 		out[i] = milliseconds(d)
 	}
 	return out
+}
+
+// named is a figure's name with its unit.
+func named(f Figure) string {
+	if f.Unit == "" {
+		return f.Name
+	}
+	return f.Name + ", " + f.Unit
 }

@@ -67,14 +67,41 @@ func (r *run) costOfChange(ctx context.Context, s shape, streams int) (cost, err
 	if _, err := p.connect(FleetConfig{Members: members(s.Tenants, clients), Parallel: 64}); err != nil {
 		return cost{}, err
 	}
-	took, changing, err := p.changeEndpoints(r.largestChanges, clients)
+	c, err := p.changesFromFresh(name, clients)
+	if err != nil {
+		return cost{}, err
+	}
+	return c, p.clean(name)
+}
+
+// changesFromFresh changes endpoints and reports what that cost.
+func (p *pair) changesFromFresh(name string, clients int) (cost, error) {
+	// Both sizes begin with a fresh heap: the collection that follows a first
+	// load is not a change's matter. What a change adds to the next one is its
+	// allocations, whatever the heap's size.
+	if _, err := p.settled(); err != nil {
+		return cost{}, err
+	}
+	var before, after Served
+	if err := p.server.call("Counts", struct{}{}, &before); err != nil {
+		return cost{}, err
+	}
+	took, changing, err := p.changeEndpoints(p.run.largestChanges, clients)
 	if err != nil {
 		return cost{}, err
 	}
 	c := cost{perChange: milliseconds(changing) / float64(len(took))}
-	r.add(Figure{Case: name, Name: "endpoint change", Unit: "ms", N: len(took), P50: percentile(took, 50), P99: percentile(took, 99)})
-	r.add(Figure{Case: name, Name: "server CPU per endpoint change", Unit: "ms", P50: c.perChange})
-	return c, p.clean(name)
+	p.run.add(Figure{Case: name, Name: "endpoint change", Unit: "ms", N: len(took), P50: percentile(took, 50), P99: percentile(took, 99)})
+	p.run.add(Figure{Case: name, Name: "server CPU per endpoint change", Unit: "ms", P50: c.perChange})
+	if err := p.server.call("Counts", struct{}{}, &after); err != nil {
+		return cost{}, err
+	}
+	per := func(v float64) float64 { return v / float64(len(took)) }
+	p.run.add(Figure{Case: name, Name: "allocated per endpoint change", Unit: "KB", P50: per(float64(after.Allocated-before.Allocated) / 1024)})
+	p.run.add(Figure{Case: name, Name: "CPU of collections per endpoint change", Unit: "ms", P50: per(milliseconds(after.Collecting - before.Collecting))})
+	p.run.add(Figure{Case: name, Name: "resources built per endpoint change", Unit: "", P50: per(float64(after.Builds - before.Builds))})
+	p.run.add(Figure{Case: name, Name: "streams woken per endpoint change", Unit: "", P50: per(float64(after.Wakes - before.Wakes))})
+	return c, nil
 }
 
 func (r *run) addLoad(p *pair, name string, large bool) {

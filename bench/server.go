@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"runtime/metrics"
 	"sync"
 	"time"
 
@@ -37,7 +38,7 @@ type ServerConfig struct {
 type Started struct {
 	Address string
 	Load    time.Duration
-	// Events is how long it took to make the events, which is not ours to pay.
+	// Objects is how many there are.
 	Objects int
 }
 
@@ -252,6 +253,9 @@ func (s *Server) Calm(struct{}, *struct{}) error {
 type Served struct {
 	Wakes, Builds, Publications uint64
 	Streams                     int
+	// Allocated bytes and the CPU of collections.
+	Allocated  uint64
+	Collecting time.Duration
 }
 
 // Counts are sums since the start.
@@ -264,6 +268,10 @@ func (s *Server) Counts(_ struct{}, out *Served) error {
 		}
 		out.Publications = s.publisher.Stats().Publications()
 	}
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/cpu/classes/gc/total:cpu-seconds"}}
+	metrics.Read(sample)
+	out.Allocated = sample[0].Value.Uint64()
+	out.Collecting = time.Duration(sample[1].Value.Float64() * float64(time.Second))
 	return nil
 }
 

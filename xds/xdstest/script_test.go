@@ -46,6 +46,25 @@ func script(p *pair, rt *rapid.T) string {
 	}
 }
 
+// begin publishes something of everything and lets the clients ask for most of it,
+// as a proxy does.
+func (p *pair) begin() {
+	for t := range snapshot.NumTypes {
+		for _, name := range universe(t)[:3] {
+			p.model[xdstest.Child(t, name)] = "one"
+			p.set(xdstest.Resource(t, name, "one", children(t, name)...))
+		}
+		if t == snapshot.Cluster || t == snapshot.Listener {
+			p.silent[t], p.wasSilent[t] = true, true
+			p.each(func(c *adsclient.Client) error { return c.Wildcard(t.URL()) })
+			continue
+		}
+		p.each(func(c *adsclient.Client) error { return c.Subscribe(t.URL(), universe(t)[:2]...) })
+	}
+	p.settle()
+	p.equal("at the beginning")
+}
+
 // outage changes what is served while nobody is there.
 func outage(p *pair, rt *rapid.T) string {
 	what := ""
