@@ -2,6 +2,7 @@ package xds
 
 import (
 	"slices"
+	"strings"
 
 	"bailiwick.dev/bailiwick/snapshot"
 )
@@ -37,21 +38,20 @@ func (s *stream) searchSet(t snapshot.Type, st *typeState, detail string) {
 	}
 	// The target is what the client should have by now, which may be more than
 	// what was in the refused response.
+	f.note(detail, st.full.full)
 	f.set = s.newSetSearch(t, st, st.full.full)
 	s.log.Warn("set refused", "type_url", t.URL(), "detail", detail)
 }
 
 func (s *stream) newSetSearch(t snapshot.Type, st *typeState, target []*snapshot.Resource) *search[*snapshot.Resource] {
 	trust := s.srv.suspicion.get(s.tenant)
-	var base []*snapshot.Resource
-	if st.good != nil {
-		base = st.good.resources
-	}
+	good, known := s.goodSet(t, st)
 	found := newSearch(
 		(*snapshot.Resource).Name,
 		func(a, b *snapshot.Resource) bool { return a.Version() == b.Version() },
-		func(r *snapshot.Resource) bool { return trust.has(t, r.Name()) },
-		target, base, st.good == nil || shrinks(base, target))
+		func(r *snapshot.Resource) bool { return trust.has(t, r.Name()) || st.faults.named(r.Name()) },
+		target, good, known && shrinks(good, target))
+	found.blind = !known
 	if st.faults != nil {
 		for _, r := range target {
 			if e := st.faults.exceptions[r.Name()]; e != nil && e.version == r.Version() {
@@ -61,6 +61,80 @@ func (s *stream) newSetSearch(t snapshot.Type, st *typeState, target []*snapshot
 	}
 	found.regroup()
 	return found
+}
+
+// goodSet is the last set that the client has taken: on this stream, or on an
+// earlier one by the version that it stated when it began this one.
+func (s *stream) goodSet(t snapshot.Type, st *typeState) (set []*snapshot.Resource, known bool) {
+	if st.good != nil {
+		return st.good.resources, true
+	}
+	if st.stated == "" || st.at.binding == nil {
+		return nil, false
+	}
+	return s.srv.accepted.Get(acceptedKey{layerIDs(st.at.binding), t, st.stated})
+}
+
+// acceptedKey names a set that a client has acknowledged: the layers that it was
+// made of and its version_info. With the layers in it, nobody is given by a
+// version what was made for somebody else.
+type acceptedKey struct {
+	layers  [3]uint64
+	typ     snapshot.Type
+	version string
+}
+
+// note remembers which of the refused resources the client's text names. That
+// decides nothing but the order of tries.
+func (f *faults) note(detail string, refused []*snapshot.Resource) (more bool) {
+	var found []string
+	for _, r := range refused {
+		if !f.named(r.Name()) && mentions(detail, r.Name()) {
+			found = append(found, r.Name())
+		}
+	}
+	if len(found) == 0 || len(found) > maxSingles {
+		return false
+	}
+	if f.blamed == nil {
+		f.blamed = map[string]struct{}{}
+	}
+	for _, name := range found {
+		f.blamed[name] = struct{}{}
+	}
+	return true
+}
+
+// named reports whether the client's text has named a resource in this search.
+func (f *faults) named(name string) bool {
+	if f == nil {
+		return false
+	}
+	_, ok := f.blamed[name]
+	return ok
+}
+
+// mentions reports whether a text has a name in it, not as a part of a longer one.
+func mentions(text, name string) bool {
+	for from := 0; name != ""; {
+		i := strings.Index(text[from:], name)
+		if i < 0 {
+			return false
+		}
+		i += from
+		end := i + len(name)
+		if (i == 0 || !inName(text[i-1])) && (end == len(text) || !inName(text[end])) {
+			return true
+		}
+		from = i + 1
+	}
+	return false
+}
+
+// inName reports whether a byte goes on with a name. A dot or a colon may as
+// well end a sentence or a clause, so they do not.
+func inName(c byte) bool {
+	return c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // shrinks reports whether a set has lost a name on the way to another.
@@ -125,6 +199,9 @@ func (s *stream) triedSet(t snapshot.Type, f *faults, ok bool, detail string) {
 	if f.set == nil || !f.set.busy {
 		return
 	}
+	if !ok && len(f.set.trying) > 1 && f.note(detail, f.set.trying) {
+		f.set.doubt()
+	}
 	if r, found := f.set.answer(ok); found {
 		s.srv.suspicion.add(s.tenant, t, r.Name())
 		s.log.Warn("resource refused", "type_url", t.URL(), "resource", r.Name(), "version", r.Version(), "origins", origins(r.Origins()), "detail", detail)
@@ -147,5 +224,5 @@ func (f *faults) endSet() {
 			delete(f.exceptions, name)
 		}
 	}
-	f.set = nil
+	f.set, f.blamed = nil, nil
 }

@@ -20,6 +20,8 @@ type faults struct {
 	// composites are being taken apart, by name; set is the whole set (sotw).
 	composites map[string]*compositeSearch
 	set        *search[*snapshot.Resource]
+	// blamed are names that the client's texts have named in that search.
+	blamed map[string]struct{}
 }
 
 // exception is content that this client refuses.
@@ -69,6 +71,9 @@ func (s *stream) accept(t snapshot.Type, st *typeState, in []inflight) {
 		}
 		if s.mode == state && isSet(t) {
 			st.good = f.body
+			if st.at.binding != nil {
+				s.srv.accepted.Add(acceptedKey{layerIDs(st.at.binding), t, f.body.version}, f.body.resources)
+			}
 		}
 		s.remember(st, f.body)
 		if t == snapshot.Secret {

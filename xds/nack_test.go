@@ -25,6 +25,8 @@ type picky struct {
 	names map[string][]string // subscriptions per type (sotw)
 	have  map[string]map[string]string
 	log   []string
+	// explains is true for a client whose text names what it refuses.
+	explains bool
 }
 
 func newPicky(c *client) *picky {
@@ -42,7 +44,7 @@ func (p *picky) settle(fs []frameOf) []string {
 		line := f.String()
 		if bad {
 			line = "!" + line
-			r.failed, r.version = &statuspb.Status{Code: 13, Message: "bad content"}, ""
+			r.failed, r.version = &statuspb.Status{Code: 13, Message: p.complaint(f)}, ""
 		} else {
 			p.apply(f)
 		}
@@ -51,6 +53,16 @@ func (p *picky) settle(fs []frameOf) []string {
 		require.Less(p.t, len(p.log), 400, "the server does not settle")
 	}
 	return p.log
+}
+
+func (p *picky) complaint(f frameOf) string {
+	text := "bad content"
+	for _, r := range f.Resources {
+		if name, bad := strings.CutSuffix(r, "=bad"); bad && p.explains {
+			text += "; " + name + ": not taken"
+		}
+	}
+	return text
 }
 
 func (p *picky) apply(f frameOf) {
@@ -378,4 +390,93 @@ func TestNackIsLoggedWithItsCause(t *testing.T) {
 		p.stop()
 		synctest.Wait()
 	})
+}
+
+// A client of whole sets that comes back has clusters in use. One that it
+// refuses then costs it none of the others, not for a moment.
+func TestStateSetOfAReturningClient(t *testing.T) {
+	set := func(v view, bad ...string) {
+		for _, name := range []string{"a", "b", "c", "d"} {
+			text := "2"
+			if slices.Contains(bad, name) {
+				text = "bad"
+			}
+			v.set(res(snapshot.Cluster, name, text))
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		explains bool
+		bad      []string
+		version  string
+		want     []string
+	}{
+		{"it names the bad one", true, []string{"c"}, "of another server", []string{
+			"!cluster [a=2 b=2 c=bad d=2] -[]",
+			"cluster [a=2 b=2 d=2] -[]",
+			"!cluster [a=2 b=2 c=bad d=2] -[]",
+		}},
+		{"it names two", true, []string{"a", "c"}, "of another server", []string{
+			"!cluster [a=bad b=2 c=bad d=2] -[]",
+			"cluster [b=2 d=2] -[]",
+			"!cluster [a=bad b=2 d=2] -[]",
+			"!cluster [b=2 c=bad d=2] -[]",
+		}},
+		{"it names none", false, []string{"b"}, "of another server", []string{
+			"!cluster [a=2 b=bad c=2 d=2] -[]",
+			"!cluster [b=bad c=2 d=2] -[]",
+			"cluster [a=2 c=2 d=2] -[]",
+			"!cluster [a=2 b=bad c=2 d=2] -[]",
+		}},
+		{"all are bad", false, []string{"a", "b", "c", "d"}, "of another server", nil},
+		{"the server knows what it has", false, []string{"c"}, "", []string{
+			"!cluster [a=2 b=2 c=bad d=2] -[]",
+			"cluster [a=2 b=1 c=1 d=1] -[]",
+			"cluster [a=2 b=2 c=1 d=1] -[]",
+			"!cluster [a=2 b=2 c=bad d=1] -[]",
+			"cluster [a=2 b=2 c=1 d=2] -[]",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := newView("acme")
+			for _, name := range []string{"a", "b", "c", "d"} {
+				v.set(res(snapshot.Cluster, name, "1"))
+			}
+			bubble(t, v, func(t *testing.T, w *world) {
+				before := newPicky(w.open(state))
+				first := before.want(snapshot.Cluster, nil)
+				before.settle(first)
+				before.stop()
+				version := first[0].version
+				if c.version != "" {
+					version = c.version
+				}
+				set(v, c.bad...)
+				p := newPicky(w.open(state))
+				p.explains, p.have = c.explains, before.have
+				log := p.settle(p.request(&request{url: snapshot.Cluster.URL(), version: version}))
+				if c.want != nil {
+					require.Equal(t, c.want, log)
+				}
+				want := map[string]string{"a": "2", "b": "2", "c": "2", "d": "2"}
+				for _, name := range c.bad {
+					delete(want, name)
+					if c.version == "" {
+						want[name] = "1"
+					}
+				}
+				require.Equal(t, want, p.have["cluster"])
+				require.Len(t, w.srv.Streams()[len(w.srv.Streams())-1].Refused, len(c.bad))
+			})
+		})
+	}
+}
+
+func TestATextNamesWholeNamesOnly(t *testing.T) {
+	text := "Error adding/updating cluster(s) orders.shop.svc.cluster.local:80: bad; web-2: worse."
+	require.True(t, mentions(text, "orders.shop.svc.cluster.local:80"))
+	require.True(t, mentions(text, "web-2"))
+	require.False(t, mentions(text, "web"))
+	require.False(t, mentions(text, "orders.shop.svc.cluster.local:8"))
+	require.False(t, mentions(text, ""))
 }

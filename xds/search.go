@@ -31,6 +31,15 @@ type search[T any] struct {
 	stale bool
 	// hopeless is true when the base alone was refused.
 	hopeless bool
+	// blind is true where it is not known what the client has. As long as the
+	// base is empty then, a group is not built up from nothing, which would take
+	// from the client all that is not in the try; it is sent but for a chunk.
+	blind bool
+	// chunks of whole wait to be left out; left is the one that the try on its
+	// way does without.
+	whole  []T
+	chunks [][]T
+	left   []T
 }
 
 // newSearch starts from the accepted items. BaseDue says whether the base in
@@ -74,10 +83,10 @@ func (s *search[T]) regroup() {
 			delete(s.refused, k)
 		}
 	}
-	s.groups = s.groups[:0]
+	s.groups, s.whole, s.chunks = s.groups[:0], nil, nil
 	if len(suspect) == 0 {
 		// All of them together have just been refused.
-		s.groups = halve(fresh)
+		s.divide(fresh)
 		return
 	}
 	if len(fresh) > 0 {
@@ -86,6 +95,16 @@ func (s *search[T]) regroup() {
 	for _, it := range suspect {
 		s.groups = append(s.groups, []T{it})
 	}
+}
+
+// divide puts what a refused group is to be tried as before all other groups.
+func (s *search[T]) divide(group []T) {
+	if s.blind && len(s.base) == 0 && len(group) > 1 {
+		s.whole = group
+		s.chunks = slices.Collect(slices.Chunk(group, (len(group)+maxSingles-1)/maxSingles))
+		return
+	}
+	s.groups = append(halve(group), s.groups...)
 }
 
 // halve splits a refused group into those to try next.
@@ -100,7 +119,16 @@ func halve[T any](items []T) [][]T {
 // retarget says that the whole is to be another one now.
 func (s *search[T]) retarget(target []T, baseDue bool) {
 	s.target, s.stale = target, true
-	s.baseDue = s.baseDue || baseDue
+	// An empty base says nothing unless nothing is what is wanted.
+	s.baseDue = s.baseDue || baseDue && (len(s.base) > 0 || len(target) == 0)
+}
+
+// doubt says that more items are better tried last than were when the groups
+// were made. It is called before the answer that told so is taken.
+func (s *search[T]) doubt() {
+	if s.blind && len(s.base) == 0 {
+		s.stale = true
+	}
 }
 
 // next returns what to send now, and false while an answer is awaited or when
@@ -112,10 +140,15 @@ func (s *search[T]) next() ([]T, bool) {
 	if s.stale {
 		s.regroup()
 	}
-	s.busy, s.trying = true, nil
+	s.busy, s.trying, s.left = true, nil, nil
 	if s.baseDue {
 		s.baseDue = false
 		return s.with(nil), true
+	}
+	if len(s.chunks) > 0 {
+		s.left, s.chunks = s.chunks[0], s.chunks[1:]
+		s.trying = s.except(s.whole, s.left)
+		return s.with(s.trying), true
 	}
 	if len(s.groups) == 0 {
 		s.busy = false
@@ -144,28 +177,60 @@ func (s *search[T]) with(group []T) []T {
 	return out
 }
 
+// except is whole without the items of left.
+func (s *search[T]) except(whole, left []T) []T {
+	out := make(map[string]struct{}, len(left))
+	for _, it := range left {
+		out[s.key(it)] = struct{}{}
+	}
+	return slices.DeleteFunc(slices.Clone(whole), func(it T) bool {
+		_, ok := out[s.key(it)]
+		return ok
+	})
+}
+
 // answer takes the client's answer to the last try and returns the item that
 // is now known to be bad, if any.
 func (s *search[T]) answer(ok bool) (bad T, found bool) {
-	group := s.trying
-	s.busy, s.trying = false, nil
+	group, left := s.trying, s.left
+	s.busy, s.trying, s.left = false, nil, nil
 	switch {
 	case ok:
 		for _, it := range group {
 			s.base[s.key(it)] = it
 		}
+		if left != nil {
+			// All that is bad is in what was left out.
+			s.whole, s.chunks = nil, nil
+			s.divide(left)
+		}
 	case group == nil:
 		s.hopeless = true
+	case left != nil:
+		if len(s.chunks) == 0 {
+			s.groups = append(halve(s.whole), s.groups...)
+			s.whole = nil
+		}
 	case len(group) == 1:
 		s.refused[s.key(group[0])] = group[0]
+		s.settle()
 		return group[0], true
 	default:
-		s.groups = append(halve(group), s.groups...)
+		s.divide(group)
 	}
+	s.settle()
 	return bad, false
+}
+
+// settle ends a blind search in which everything was refused: what the client
+// has of what is gone goes with the empty set.
+func (s *search[T]) settle() {
+	if s.blind && len(s.base) == 0 && !s.stale && len(s.chunks)+len(s.groups) == 0 && !s.hopeless {
+		s.blind, s.baseDue = false, true
+	}
 }
 
 // over reports whether all that can be accepted has been.
 func (s *search[T]) over() bool {
-	return s.hopeless || (!s.busy && !s.baseDue && !s.stale && len(s.groups) == 0)
+	return s.hopeless || (!s.busy && !s.baseDue && !s.stale && len(s.chunks) == 0 && len(s.groups) == 0)
 }

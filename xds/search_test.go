@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -28,6 +29,10 @@ func TestSearchFindsExactlyTheBadItems(t *testing.T) {
 		bad := func(i item) bool { return i.text%5 == 0 }
 		accepted = slices.DeleteFunc(accepted, bad)
 		s := search0(target, accepted, rapid.Bool().Draw(t, "base due"))
+		if s.blind = len(accepted) == 0 && rapid.Bool().Draw(t, "blind"); s.blind {
+			s.baseDue = false
+			s.regroup()
+		}
 		tries := 0
 		for {
 			items, ok := s.next()
@@ -40,7 +45,7 @@ func TestSearchFindsExactlyTheBadItems(t *testing.T) {
 		if !s.over() {
 			t.Fatal("neither a try nor the end")
 		}
-		if most := 2 + 2*len(target); tries > most {
+		if most := 2 + maxSingles + 2*len(target); tries > most {
 			t.Fatalf("%d tries for %d items", tries, len(target))
 		}
 		was := map[string]item{}
@@ -71,4 +76,34 @@ func TestSearchGivesUpWhenTheBaseIsRefused(t *testing.T) {
 	s.answer(false)
 	require.True(t, s.over())
 	require.True(t, s.hopeless)
+}
+
+// Where it is not known what the client has, one bad item costs it at most the
+// chunk that it is in, never all it has.
+func TestBlindSearchTakesLittleAway(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 100).Draw(t, "items")
+		bad := rapid.IntRange(0, n-1).Draw(t, "bad")
+		var target []item
+		for i := range n {
+			target = append(target, item{fmt.Sprintf("%03d", i), 1})
+		}
+		s := search0(target, nil, false)
+		s.blind = true
+		s.regroup()
+		chunk := (n + maxSingles - 1) / maxSingles
+		for {
+			items, ok := s.next()
+			if !ok {
+				break
+			}
+			if len(items) < n-chunk {
+				t.Fatalf("a set of %d where there are %d", len(items), n)
+			}
+			s.answer(!slices.Contains(items, target[bad]))
+		}
+		if got := s.with(nil); len(got) != n-1 || !s.over() {
+			t.Fatalf("%d items at the end, over: %v", len(got), s.over())
+		}
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -60,14 +61,17 @@ type Config struct {
 type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 
-	store      Store
-	log        *slog.Logger
-	observer   Observer
-	gate       *gate
-	metrics    *metrics
-	memo       *memo
-	names      *interner
-	suspicion  *suspicion
+	store     Store
+	log       *slog.Logger
+	observer  Observer
+	gate      *gate
+	metrics   *metrics
+	memo      *memo
+	names     *interner
+	suspicion *suspicion
+	// accepted are sets that clients have acknowledged (sotw), for those of them
+	// that come back and refuse the next one.
+	accepted   *lru.Cache[acceptedKey, []*snapshot.Resource]
 	maxUnacked int
 	maxRequest int
 	stopGrace  time.Duration
@@ -81,8 +85,12 @@ type Server struct {
 	streams map[uint64]*streamStatus // guarded by mu
 }
 
-// sharedBatches bounds the number of responses kept for other streams.
-const sharedBatches = 4096
+const (
+	// sharedBatches bounds the number of responses kept for other streams.
+	sharedBatches = 4096
+	// acceptedSets bounds the number of sets kept for streams that come back.
+	acceptedSets = 1024
+)
 
 // NewServer makes a Server. It starts nothing.
 func NewServer(c Config) (*Server, error) {
@@ -110,6 +118,9 @@ func NewServer(c Config) (*Server, error) {
 	var err error
 	if s.memo, err = newMemo(sharedBatches, orDefault(c.SharedBytes, 256<<20)); err != nil {
 		return nil, fmt.Errorf("make the memo of shared responses: %w", err)
+	}
+	if s.accepted, err = lru.New[acceptedKey, []*snapshot.Resource](acceptedSets); err != nil {
+		return nil, fmt.Errorf("make the memory of accepted sets: %w", err)
 	}
 	if s.metrics, err = newMetrics(c.Registerer, s.gate.streams); err != nil {
 		return nil, fmt.Errorf("register the metrics of xds: %w", err)

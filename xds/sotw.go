@@ -12,6 +12,9 @@ import (
 // has seen no response yet sends growing lists without a nonce, and each of
 // them counts.
 func (s *stream) onState(t snapshot.Type, st *typeState, req *request, first bool) {
+	if first {
+		st.stated = req.version
+	}
 	if in, ok := st.take(req.nonce); ok {
 		s.judge(t, st, in, req)
 	}

@@ -97,6 +97,9 @@ type typeState struct {
 	// the last set that it has (sotw).
 	accepted map[string]*snapshot.Resource
 	good     *body
+	// stated is the version_info with which the client began the type (sotw): of
+	// the set that it took last on an earlier stream.
+	stated string
 }
 
 // stream serves one client. One goroutine owns all of it.
