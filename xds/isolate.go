@@ -38,6 +38,7 @@ func (s *stream) searchSet(t snapshot.Type, st *typeState, detail string) {
 	}
 	// The target is what the client should have by now, which may be more than
 	// what was in the refused response.
+	s.recall(t, st)
 	f.note(detail, st.full.full)
 	f.set = s.newSetSearch(t, st, st.full.full)
 	s.log.Warn("set refused", "type_url", t.URL(), "detail", detail)
@@ -45,7 +46,11 @@ func (s *stream) searchSet(t snapshot.Type, st *typeState, detail string) {
 
 func (s *stream) newSetSearch(t snapshot.Type, st *typeState, target []*snapshot.Resource) *search[*snapshot.Resource] {
 	trust := s.srv.suspicion.get(s.tenant)
-	good, known := s.goodSet(t, st)
+	var good []*snapshot.Resource
+	known := st.good != nil
+	if known {
+		good = st.good.resources
+	}
 	found := newSearch(
 		(*snapshot.Resource).Name,
 		func(a, b *snapshot.Resource) bool { return a.Version() == b.Version() },
@@ -63,16 +68,15 @@ func (s *stream) newSetSearch(t snapshot.Type, st *typeState, target []*snapshot
 	return found
 }
 
-// goodSet is the last set that the client has taken: on this stream, or on an
-// earlier one by the version that it stated when it began this one.
-func (s *stream) goodSet(t snapshot.Type, st *typeState) (set []*snapshot.Resource, known bool) {
-	if st.good != nil {
-		return st.good.resources, true
+// recall finds the set that the client took last on an earlier stream, by the
+// version that it stated when it began this one.
+func (s *stream) recall(t snapshot.Type, st *typeState) {
+	if st.good != nil || st.stated == "" || st.at.binding == nil {
+		return
 	}
-	if st.stated == "" || st.at.binding == nil {
-		return nil, false
+	if set, ok := s.srv.accepted.Get(acceptedKey{layerIDs(st.at.binding), t, st.stated}); ok {
+		st.good = &body{typ: t, resources: set, version: st.stated}
 	}
-	return s.srv.accepted.Get(acceptedKey{layerIDs(st.at.binding), t, st.stated})
 }
 
 // acceptedKey names a set that a client has acknowledged: the layers that it was

@@ -43,8 +43,7 @@ type pair struct {
 	// model is what both servers hold.
 	model map[snapshot.Child]string
 	// blurred are resources of which the two clients may rightly have different
-	// old versions: gone once, and poisoned since; or poisoned when a client of
-	// whole sets came back, see forgotten.
+	// old versions: gone once, and poisoned since.
 	blurred map[snapshot.Child]bool
 	// silent are types of which all was asked for by an empty request, as far as
 	// the stock server remembers; wasSilent those for which that was ever done.
@@ -239,18 +238,6 @@ func (p *pair) revoked(step string, key snapshot.Child, mine adsclient.Entry, iH
 	absent := snapshot.Absent(key.Type, key.Name)
 	require.NotNil(p.t, absent, "%s: %s %s is gone, and we keep it", step, key.Type, key.Name)
 	require.Equal(p.t, string(absent.Value()), string(mine.Value()), "%s: %s %s is gone, and lives on", step, key.Type, key.Name)
-}
-
-// forgotten notes a new stream. In the state of the world, our server then has
-// no accepted bytes to put in the place of a cluster or listener that the client
-// refuses, and leaves it out; the stock server sends it all the same, and the
-// client keeps what it had.
-func (p *pair) forgotten() {
-	for key, text := range p.model {
-		if text == poison && p.protocol == adsclient.SotW && (key.Type == snapshot.Cluster || key.Type == snapshot.Listener) {
-			p.blurred[key] = true
-		}
-	}
 }
 
 func subscribed(c *adsclient.Client, t snapshot.Type, name string) bool {

@@ -78,7 +78,6 @@ func outage(p *pair, rt *rapid.T) string {
 		p.set(rs...)
 		what += "publish " + list(rs)
 	}
-	p.forgotten()
 	return what
 }
 
