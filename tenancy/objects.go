@@ -46,6 +46,9 @@ type Ref struct {
 type Event struct {
 	Ref    Ref
 	Object Object
+	// Generation is metadata.generation, for the object's status alone: the
+	// Model does not look at it. 0 where the source has none (files).
+	Generation int64
 }
 
 // Object is one of the object types of this package, held by pointer and

@@ -36,15 +36,19 @@ type Port int32
 const (
 	// ConditionAccepted is true if the object is valid as written.
 	ConditionAccepted = "Accepted"
-	// ConditionProgrammed is true if the proxies concerned have acknowledged
-	// what follows from the object.
+	// ConditionResolvedRefs is true if what the object refers to is available
+	// to it. Kinds that refer to nothing do not have it.
+	ConditionResolvedRefs = "ResolvedRefs"
+	// ConditionProgrammed is true if no connected proxy of the object's own
+	// tenant lacks what follows from the object.
 	ConditionProgrammed = "Programmed"
 )
 
 // Status is what the server says of an object.
 type Status struct {
-	// Conditions are Accepted (valid as written) and Programmed (acknowledged by
-	// the proxies concerned), each with the generation that it speaks of.
+	// Conditions are Accepted (valid as written), ResolvedRefs (what it refers to
+	// is available) and Programmed (no connected proxy of the own tenant lacks
+	// what follows from it), each with the generation that it speaks of.
 	//
 	// +optional
 	// +listType=map
