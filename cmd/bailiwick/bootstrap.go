@@ -26,6 +26,7 @@ type bootstrapFlags struct {
 	capture, bind, app     string
 	sotw                   bool
 	admin                  string
+	adminDrain             bool
 	maxConnections         uint64
 	maxHeapMiB             uint64
 	statsPrefixes          []string
@@ -89,6 +90,7 @@ func (b *bootstrapFlags) addFlags(cmd *cobra.Command) {
 	f.StringVar(&b.app, "app-address", "", "`IP` that the application listens on, with --capture explicit (default 127.0.0.1)")
 	f.BoolVar(&b.sotw, "sotw", false, "use the state-of-the-world protocol instead of delta")
 	f.StringVar(&b.admin, "admin-address", "127.0.0.1:15000", "loopback `IP:PORT` of Envoy's admin interface, of which only what reads is open; port 0 picks a free one")
+	f.BoolVar(&b.adminDrain, "admin-drain", false, "let 'bailiwick sidecar drain' drain listeners through the admin interface")
 	f.Uint64Var(&b.maxConnections, "max-connections", 50000, "most downstream connections of the whole proxy")
 	f.Uint64Var(&b.maxHeapMiB, "max-heap-mib", 0, "bound of Envoy's heap in `MiB`, near which it refuses requests; 0 is none")
 	f.StringSliceVar(&b.statsPrefixes, "stats-prefix", nil, "keep Envoy's metrics with this `PREFIX`, too; may be repeated")
@@ -159,7 +161,7 @@ func (b *bootstrapFlags) config(cmd *cobra.Command) (bootstrap.Config, error) {
 		return bootstrap.Config{}, err
 	}
 	config := bootstrap.Config{
-		Servers: b.servers, SotW: b.sotw,
+		Servers: b.servers, SotW: b.sotw, AdminDrain: b.adminDrain,
 		MaxConnections: b.maxConnections, MaxHeapBytes: b.maxHeapMiB << 20, StatsPrefixes: b.statsPrefixes,
 	}
 	var err error

@@ -45,6 +45,8 @@ Exit codes: 0 success, 1 failure, 2 a mistake in the command line.`,
 	root.AddCommand(newCACommand())
 	root.AddCommand(newBootstrapCommand())
 	root.AddCommand(newIptablesCommand())
+	root.AddCommand(newInjectCommand())
+	root.AddCommand(newSidecarCommand())
 	root.AddCommand(newServeCommand())
 	root.AddCommand(newValidateCommand())
 	return root

@@ -25,6 +25,9 @@ const fetchTimeout = 2 * time.Second
 // with the query, which exact matches would refuse.
 const adminPaths = `/(ready|stats|stats/prometheus|config_dump|init_dump|clusters|listeners|certs|memory|server_info)(\?.*)?`
 
+// drainPath is allowed beside them where the configuration says so.
+const drainPath = "/drain_listeners"
+
 // Build returns the bootstrap. It fails only for what [Config.Check] reports.
 func Build(c Config) (*bootstrapv3.Bootstrap, error) {
 	if err := c.Check(); err != nil {
@@ -69,7 +72,7 @@ func node(c Config) *corev3.Node {
 }
 
 func admin(c Config) *bootstrapv3.Admin {
-	return &bootstrapv3.Admin{
+	a := &bootstrapv3.Admin{
 		Address: socketAddress(c.Admin.Addr().String(), uint32(c.Admin.Port())),
 		// An overloaded proxy must still say so.
 		IgnoreGlobalConnLimit: true,
@@ -77,6 +80,10 @@ func admin(c Config) *bootstrapv3.Admin {
 			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: adminPaths}},
 		}},
 	}
+	if c.AdminDrain {
+		a.AllowPaths = append(a.AllowPaths, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: drainPath}})
+	}
+	return a
 }
 
 func dynamicResources(c Config) *bootstrapv3.Bootstrap_DynamicResources {

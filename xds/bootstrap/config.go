@@ -67,6 +67,9 @@ type Config struct {
 	// Admin is where Envoy's admin interface listens; loopback only. Port 0 lets
 	// the kernel choose one.
 	Admin netip.AddrPort
+	// AdminDrain lets the admin interface be told to drain listeners, as a Pod
+	// does when its end begins; else it is only asked.
+	AdminDrain bool
 	// MaxConnections bounds the downstream connections of the whole proxy.
 	MaxConnections uint64
 	// MaxHeapBytes bounds Envoy's heap: at 95 % it gives memory back, at 98 % it

@@ -102,6 +102,7 @@ func (c *EnvoyConfig) bootstrap() (bootstrap.Config, error) {
 		CertFile: filepath.Join(c.certDir(), CertFile), KeyFile: filepath.Join(c.certDir(), KeyFile), TrustBundle: bundle,
 		Explicit: c.At.Bind.IsValid(), Bind: c.At.Bind, App: c.At.App,
 		Admin:          netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0),
+		AdminDrain:     true,
 		MaxConnections: maxConnections,
 		StatsPrefixes:  c.StatsPrefixes,
 	}
@@ -151,14 +152,23 @@ func (e *Envoy) WaitLive(ctx context.Context) error {
 
 // Admin is what the admin address has at path.
 func (e *Envoy) Admin(ctx context.Context, path string) ([]byte, error) {
+	addr, err := e.AdminAddress()
+	if err != nil {
+		return nil, err
+	}
+	return fetchBy(ctx, e.config.Dial, addr, path)
+}
+
+// AdminAddress is where the admin interface listens.
+func (e *Envoy) AdminAddress() (string, error) {
 	addr, err := os.ReadFile(e.adminFile())
 	if err != nil {
-		return nil, fmt.Errorf("ask Envoy of %s: %w", e.name(), err)
+		return "", fmt.Errorf("find the admin address of %s: %w", e.name(), err)
 	}
 	if len(addr) == 0 {
-		return nil, fmt.Errorf("ask Envoy of %s: its admin address is not written yet", e.name())
+		return "", fmt.Errorf("find the admin address of %s: it is not written yet", e.name())
 	}
-	return fetchBy(ctx, e.config.Dial, strings.TrimSpace(string(addr)), path)
+	return strings.TrimSpace(string(addr)), nil
 }
 
 // ConfigDump is what the Envoy holds, endpoints included.
