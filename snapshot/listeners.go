@@ -91,8 +91,9 @@ func (p *Publisher) cachedListener(k listenerKey, build func() (*Resource, error
 
 // put adds what build returns; what cannot be built stays as it was.
 func (p *Publisher) put(w *work, build func() (*Resource, error)) {
-	r, err := build()
+	r, err := contained(p, "listener", build)
 	if err != nil {
+		w.partial = true
 		p.log.Error("listener left as it was", "err", err)
 		return
 	}

@@ -109,6 +109,7 @@ func (p *Publisher) detach(a *Attachment, now time.Time) {
 		return
 	}
 	delete(p.proxies, a)
+	delete(p.retries, px)
 	if px.bound {
 		unfile(p.byNamespace, px.att.Proxy().Workload.Namespace, px)
 		unfile(p.byPod, px.pod, px)
@@ -157,7 +158,14 @@ func (p *Publisher) bind(px *proxy, now time.Time) {
 		View: p.nothing.view, Listeners: p.nothing.listeners, Workload: p.nothing.workload,
 	}
 	if tenant != "" && !lost && !held {
-		p.fill(px, b)
+		if p.contain("binding", func() { p.fill(px, b, now) }, "workload", spec.Workload.String()) {
+			delete(p.retries, px)
+		} else {
+			// Its client keeps what it has until this works again.
+			p.release(px, now)
+			b.View, b.Listeners, b.Workload, b.Held = p.nothing.view, p.nothing.listeners, p.nothing.workload, true
+			p.again(px, now)
+		}
 	}
 	if was := px.att.Binding(); was == nil || *was != *b {
 		px.att.Bind(b)
@@ -166,14 +174,14 @@ func (p *Publisher) bind(px *proxy, now time.Time) {
 }
 
 // fill finds or builds the layers of px.
-func (p *Publisher) fill(px *proxy, b *Binding) {
+func (p *Publisher) fill(px *proxy, b *Binding, now time.Time) {
 	spec := px.att.Proxy()
 	if sel, ips, ok := p.model.Select(px.pod, spec.Workload); ok {
 		px.workload = p.workloadFor(sel, spec.Variant, ips)
 		px.workload.refs++
 		b.Workload = px.workload.layer
 	}
-	px.view = p.viewFor(tenancy.ViewKey{Tenant: px.tenant, Namespace: spec.Workload.Namespace})
+	px.view = p.viewFor(tenancy.ViewKey{Tenant: px.tenant, Namespace: spec.Workload.Namespace}, now)
 	px.view.refs++
 	outbound := spec.Variant
 	outbound.App = netip.Addr{} // where the application listens is inbound alone
@@ -187,19 +195,24 @@ func (p *Publisher) fill(px *proxy, b *Binding) {
 }
 
 // viewFor returns the view of that key, building it when nobody had it open.
-func (p *Publisher) viewFor(key tenancy.ViewKey) *view {
+func (p *Publisher) viewFor(key tenancy.ViewKey, now time.Time) *view {
 	if v := p.views[key]; v != nil {
 		return v
 	}
 	v := p.newView(key)
 	p.views[key] = v
 	p.model.OpenView(key)
+	p.flushView(v, p.allOf(key), now)
+	return v
+}
+
+// allOf is all that a view has to look at.
+func (p *Publisher) allOf(key tenancy.ViewKey) *tenancy.TouchedView {
 	all := &tenancy.TouchedView{Services: map[tenancy.Key]struct{}{}, Settings: true}
 	for _, s := range p.model.Visible(key) {
 		all.Services[s.Service] = struct{}{}
 	}
-	p.flushView(v, all)
-	return v
+	return all
 }
 
 // hold is whose streams wait in silence. It is immutable.
@@ -238,6 +251,7 @@ func (p *Publisher) sweep(now time.Time) {
 	for key, v := range p.views {
 		if v.refs == 0 && !v.idle.Add(linger).After(now) {
 			delete(p.views, key)
+			delete(p.retries, v)
 			p.model.CloseView(key)
 			continue
 		}
@@ -250,6 +264,7 @@ func (p *Publisher) sweep(now time.Time) {
 	for key, w := range p.workloads {
 		if w.refs == 0 && !w.idle.Add(linger).After(now) {
 			delete(p.workloads, key)
+			delete(p.retries, w)
 			unfile(p.workloadsIn, key.selection.Workload.Namespace, w)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -77,6 +76,9 @@ type Publisher struct {
 	urgent        map[string]map[string]struct{}
 	urgentWindows map[string]*window
 	swept         time.Time // when idle layers were last looked for
+	// retries are the views and proxies that panicked, see contain.go.
+	retries map[any]*retry
+	trap    trap
 
 	running atomic.Bool
 }
@@ -102,6 +104,7 @@ func NewPublisher(c Config) (*Publisher, error) {
 		held: &hold{}, nothing: newNothing(),
 		pending: map[string]map[tenancy.ViewKey]*tenancy.TouchedView{}, windows: map[string]*window{},
 		urgent: map[string]map[string]struct{}{}, urgentWindows: map[string]*window{},
+		retries: map[any]*retry{},
 	}
 	if p.quiet == 0 {
 		p.quiet = DefaultQuiet
@@ -172,7 +175,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 			p.flush(now)
 		}
 		for _, call := range b.calls {
-			call()
+			p.contain("call", call)
 		}
 		timer.Stop()
 		if next, ok := p.next(); ok {
@@ -213,17 +216,12 @@ func (p *Publisher) absorb(b batch, now time.Time) {
 
 // apply contains a panic of the model to the event that caused it.
 func (p *Publisher) apply(ev tenancy.Event) {
-	defer func() {
-		if r := recover(); r != nil {
-			p.stats.panics.Add(1)
-			p.log.Error("event left out: the model failed on it", "kind", ev.Ref.Kind, "object", ev.Ref.Key, "panic", r, "stack", string(debug.Stack()))
-		}
-	}()
-	p.model.Apply(ev)
+	p.contain("model", func() { p.model.Apply(ev) }, "kind", ev.Ref.Kind.String(), "namespace", ev.Ref.Key.Namespace, "name", ev.Ref.Key.Name)
 }
 
 func (p *Publisher) reportProblems() {
-	problems := p.model.TakeProblems()
+	var problems map[tenancy.Ref][]tenancy.Problem
+	p.contain("problems", func() { problems = p.model.TakeProblems() })
 	if len(problems) == 0 {
 		return
 	}
@@ -234,7 +232,7 @@ func (p *Publisher) reportProblems() {
 		}
 	}
 	if p.tell != nil {
-		p.tell(problems)
+		p.contain("report of problems", func() { p.tell(problems) })
 	}
 }
 
@@ -325,8 +323,9 @@ func (p *Publisher) flush(now time.Time) {
 		return strings.Compare(a.tenant, b.tenant)
 	})
 	for _, e := range list {
-		p.flushTenant(e.tenant)
+		p.flushTenant(e.tenant, now)
 	}
+	p.retry(now)
 	p.sweep(now)
 }
 
@@ -341,11 +340,11 @@ func (p *Publisher) flushUrgent(cause string, w *window) {
 	w.built(changed)
 }
 
-func (p *Publisher) flushTenant(tenant string) {
+func (p *Publisher) flushTenant(tenant string, now time.Time) {
 	changed := false
 	for key, tv := range p.pending[tenant] {
 		if v := p.views[key]; v != nil {
-			changed = p.flushView(v, tv) || changed
+			changed = p.flushView(v, tv, now) || changed
 		}
 	}
 	delete(p.pending, tenant)
@@ -380,6 +379,9 @@ func (p *Publisher) next() (time.Time, bool) {
 			consider(p.urgentWindows[cause].due())
 		}
 		consider(p.nextSweep())
+		for _, r := range p.retries {
+			consider(r.at, true)
+		}
 	}
 	return first, !first.IsZero()
 }

@@ -12,6 +12,8 @@ import (
 type builtService struct {
 	spec  *tenancy.ServiceSpec
 	ports map[uint16]*builtPort
+	// faulty is set when a port's builder panicked: it is built again.
+	faulty bool
 }
 
 type builtPort struct {
@@ -31,7 +33,7 @@ type hostVariant struct {
 // last time. A port that cannot be built keeps its last good resources.
 func (p *Publisher) service(s *tenancy.ServiceSpec) *builtService {
 	old := p.services[s.Key]
-	if old != nil && old.spec == s {
+	if old != nil && old.spec == s && !old.faulty {
 		return old
 	}
 	b := &builtService{spec: s, ports: make(map[uint16]*builtPort, len(s.Ports))}
@@ -41,7 +43,11 @@ func (p *Publisher) service(s *tenancy.ServiceSpec) *builtService {
 		if old != nil {
 			last = old.ports[port.Port]
 		}
-		if built := p.buildPort(s, port, old, last); built != nil {
+		built := last
+		if !p.contain("service port", func() { built = p.buildPort(s, port, old, last) }, "namespace", s.Key.Namespace, "service", s.Key.Name, "port", port.Port) {
+			b.faulty = true
+		}
+		if built != nil {
 			b.ports[port.Port] = built
 		}
 	}
@@ -90,7 +96,7 @@ func (p *Publisher) host(s *tenancy.ServiceSpec, b *builtPort, v hostVariant) *H
 		return h
 	}
 	p.stats.built(Route)
-	h, err := p.builder.VirtualHost(s, b.spec, v.grade, v.vips)
+	h, err := contained(p, "virtual host", func() (*HostPart, error) { return p.builder.VirtualHost(s, b.spec, v.grade, v.vips) })
 	if err != nil {
 		p.log.Error("virtual host left out", "service", s.Key, "port", b.spec.Port, "err", err)
 		return nil

@@ -45,7 +45,7 @@ func newStats(reg prometheus.Registerer) (*Stats, error) {
 		counter("publications_total", "Times that a view or a workload layer changed.", nil, &s.publications),
 		counter("merged_total", "Changes that joined a burst already waiting in a tenant's window.", nil, &s.merged),
 		counter("over_limit_total", "Services left out of a view because of its tenant's limits, counted each time.", nil, &s.overLimit),
-		counter("panics_total", "Events left out because the model failed on them.", nil, &s.panics),
+		counter("panics_total", "Panics contained in the model and in builders; each has a stack in the log.", nil, &s.panics),
 	}
 	for t := range NumTypes {
 		errs = append(errs, counter("builds_total", "Resources and parts built and encoded.", prometheus.Labels{"type": t.String()}, &s.builds[t]))

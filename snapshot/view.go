@@ -32,6 +32,8 @@ type view struct {
 	// because that would be over the tenant's limits.
 	size   cost
 	excess map[tenancy.Key]*seen
+	// broken is set after a panic, until the view was made anew.
+	broken bool
 }
 
 type variant struct {
@@ -77,6 +79,8 @@ type work struct {
 	// ports and sockets whose route or listener must be looked at again.
 	ports   map[uint16]struct{}
 	sockets map[socket]struct{}
+	// partial is set when something could not be built and stays as it was.
+	partial bool
 }
 
 func newWork() *work {
@@ -108,8 +112,30 @@ func (p *Publisher) newView(key tenancy.ViewKey) *view {
 }
 
 // flushView brings a view up to date with the model for the services touched,
-// and publishes what differs. It reports whether anything did.
-func (p *Publisher) flushView(v *view, touched *tenancy.TouchedView) bool {
+// and publishes what differs. It reports whether anything did. If that panics
+// the view keeps what it had and is made anew later.
+func (p *Publisher) flushView(v *view, touched *tenancy.TouchedView, now time.Time) bool {
+	if v.broken {
+		return p.remake(v, now)
+	}
+	return p.tryView(v, touched, now)
+}
+
+// tryView is flushView of a view whose state can be believed.
+func (p *Publisher) tryView(v *view, touched *tenancy.TouchedView, now time.Time) (changed bool) {
+	before := p.stats.panics.Load()
+	p.contain("view", func() { changed = p.buildView(v, touched) }, "tenant", v.key.Tenant, "namespace", v.key.Namespace)
+	if p.stats.panics.Load() == before {
+		v.broken = false
+		delete(p.retries, v)
+		return changed
+	}
+	v.broken = true
+	p.again(v, now)
+	return changed
+}
+
+func (p *Publisher) buildView(v *view, touched *tenancy.TouchedView) bool {
 	w := newWork()
 	if touched.Settings {
 		p.viewSettings(v, w)
@@ -119,9 +145,16 @@ func (p *Publisher) flushView(v *view, touched *tenancy.TouchedView) bool {
 	}
 	p.fit(v, w)
 	p.routes(v, w)
+	if v.broken {
+		w.leftovers(v.layer)
+	}
 	updates := []Update{w.update(v.layer)}
 	for choice, vr := range v.variants {
-		updates = append(updates, p.listeners(v, choice, w, touched.Settings).update(vr.layer))
+		lw := p.listeners(v, choice, w, touched.Settings)
+		if v.broken {
+			lw.leftovers(vr.layer)
+		}
+		updates = append(updates, lw.update(vr.layer))
 	}
 	return p.publish(updates...)
 }
@@ -142,8 +175,9 @@ func (p *Publisher) viewSettings(v *view, w *work) {
 	settings := p.model.Settings(v.key.Tenant)
 	v.outbound = settings.Outbound
 	p.limits.Store(v.key.Tenant, settings.Limits)
-	static, err := p.builder.StaticClusters(v.outbound)
+	static, err := contained(p, "static clusters", func() ([]*Resource, error) { return p.builder.StaticClusters(v.outbound) })
 	if err != nil {
+		w.partial = true
 		p.log.Error("static clusters left as they were", "tenant", v.key.Tenant, "err", err)
 		return
 	}
@@ -322,8 +356,9 @@ func (p *Publisher) routes(v *view, w *work) {
 			}
 		}
 		p.stats.built(Route)
-		r, err := p.builder.RouteConfiguration(port, parts, v.outbound)
+		r, err := contained(p, "routes", func() (*Resource, error) { return p.builder.RouteConfiguration(port, parts, v.outbound) })
 		if err != nil {
+			w.partial = true
 			p.log.Error("routes left as they were", "tenant", v.key.Tenant, "namespace", v.key.Namespace, "port", port, "err", err)
 			continue
 		}

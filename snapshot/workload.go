@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"net/netip"
+	"time"
 
 	"bailiwick.dev/bailiwick/tenancy"
 )
@@ -25,8 +26,19 @@ func (p *Publisher) workloadFor(sel tenancy.Selection, choice Variant, ips []net
 }
 
 // buildWorkload compiles who may call the workload and publishes what differs.
-// What cannot be built is deny-all in what the builder returns.
+// What cannot be built is deny-all in what the builder returns, and all ports
+// are if that panics.
 func (p *Publisher) buildWorkload(w *workload) bool {
+	changed := false
+	if p.contain("inbound configuration", func() { changed = p.inbound(w) }, "workload", w.key.selection.Workload.String()) {
+		delete(p.retries, w)
+		return changed
+	}
+	p.again(w, time.Now())
+	return p.closePorts(w)
+}
+
+func (p *Publisher) inbound(w *workload) bool {
 	spec := p.model.Workload(w.key.selection)
 	bundles := make(map[string][]byte, len(spec.TrustDomains))
 	for _, td := range spec.TrustDomains {
@@ -53,6 +65,17 @@ func (p *Publisher) buildWorkload(w *workload) bool {
 	return p.publish(u)
 }
 
+// closePorts has everybody refused where it cannot be said who may call.
+func (p *Publisher) closePorts(w *workload) bool {
+	u := Update{Layer: w.layer}
+	for c := range w.names {
+		if c.Type == Extension {
+			u.Set = append(u.Set, Absent(c.Type, c.Name))
+		}
+	}
+	return p.publish(u)
+}
+
 // bundle returns the secret with the authorities of a trust domain, nil when
 // there are none.
 func (p *Publisher) bundle(domain string) *Resource {
@@ -64,7 +87,7 @@ func (p *Publisher) bundle(domain string) *Resource {
 		return nil
 	}
 	p.stats.built(Secret)
-	r, err := p.builder.Bundle(domain, pem)
+	r, err := contained(p, "trust bundle", func() (*Resource, error) { return p.builder.Bundle(domain, pem) })
 	if err != nil {
 		p.log.Error("trust bundle left as it was", "trust_domain", domain, "err", err)
 		return nil
