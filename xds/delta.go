@@ -54,11 +54,17 @@ func (s *stream) onDelta(t snapshot.Type, st *typeState, req *request, first boo
 
 // returns takes what the first request of a type says of an earlier stream.
 func (s *stream) returns(st *typeState, req *request) {
+	owed := st.owed
+	st.owed = nil
 	if len(req.has) == 0 {
 		return
 	}
 	s.returning = true
 	v := &versions{of: req.has}
+	for name := range owed.all() {
+		// Its cluster was sent on this stream and warms until it comes again.
+		delete(v.of, name)
+	}
 	for name, version := range req.has {
 		h := s.srv.names.hashPair(name, version)
 		v.sum[0], v.sum[1] = v.sum[0]+h[0], v.sum[1]+h[1]

@@ -165,9 +165,13 @@ func (s *stream) query(w *work, line step, now cursor) query {
 		wildcard: st.wildcard, names: st.names,
 		suspects: w.suspects,
 	}
-	if line.parent != snapshot.NumTypes && s.brings(st) {
+	if line.parent != snapshot.NumTypes {
 		parent := w.steps[stepOf(line.parent)]
 		q.parents = [3]*batch{parent.said(), parent.apart, parent.trial}
+		if !s.brings(line) {
+			s.owe(st, &q)
+			q.parents = [3]*batch{}
+		}
 	}
 	if line.what == children {
 		q.except = w.steps[stepOf(line.typ)].said()
@@ -179,9 +183,28 @@ func (s *stream) query(w *work, line step, now cursor) query {
 	return q
 }
 
-// brings reports whether a type may be sent unasked. In the state of the world
-// a client that never asked for a type does not take it.
-func (s *stream) brings(st *typeState) bool { return s.mode == delta || st.requested }
+// brings reports whether a step sends children unasked. A client that never
+// asked for a type is about to: it would get the same twice, and in the state of
+// the world does not take what it has not asked for. The same goes for what the
+// first answer of the parents' type names, but for assignments: a client that
+// returns has those clusters and does not ask again.
+func (s *stream) brings(line step) bool {
+	if !s.types[line.typ].requested {
+		return false
+	}
+	return s.mode == state || line.typ == snapshot.Endpoint || s.types[line.parent].at.binding != nil
+}
+
+// owe notes assignments that did not follow their clusters because the client
+// has not asked for any yet: it is to get them when it does, whatever it has.
+func (s *stream) owe(st *typeState, q *query) {
+	if s.mode != delta || q.typ != snapshot.Endpoint || q.parents == [3]*batch{} {
+		return
+	}
+	var names []string
+	q.followers(func(name string) { names = append(names, name) })
+	st.owed = s.srv.names.change(st.owed, names, nil)
+}
 
 // said is what the step writes of a batch: the private one if there is one.
 func (t task) said() *batch {

@@ -333,6 +333,7 @@ func TestNackedClustersBringTheirAssignmentsAgain(t *testing.T) {
 	bubble(t, v, func(t *testing.T, w *world) {
 		c := w.open(delta)
 		f := c.subscribe(snapshot.Cluster)
+		c.ack(c.subscribe(snapshot.Endpoint, "a")...)
 		require.Equal(t, []string{"cluster [a=1] -[]", "cluster [b=bad] -[]", "endpoint [a=1 b=bad] -[]"}, show(c.nack(f[0])))
 	})
 }

@@ -83,6 +83,8 @@ type typeState struct {
 	all, empty     bool
 	asked, orphans *nameSet
 	has            *versions
+	// owed are assignments of clusters that were sent before the first request.
+	owed *nameSet
 
 	inflight []inflight
 	unacked  int
