@@ -301,7 +301,9 @@ func (s *stream) refusedExtension(f *faults, r *snapshot.Resource, detail string
 	f.queue = append(f.queue, []string{r.Name()})
 }
 
-// expire counts clusters that stay unanswered as refused.
+// expire counts clusters that stay unanswered as refused. A single one whose
+// assignment and secrets have been answered is not to blame: Envoy withholds the
+// answers to all while it waits for anything of any.
 func (s *stream) expire(now time.Time) {
 	st := &s.types[snapshot.Cluster]
 	for len(st.inflight) > 0 && !now.Before(st.inflight[0].at.Add(clusterGrace)) {
@@ -309,6 +311,24 @@ func (s *stream) expire(now time.Time) {
 		st.inflight = st.inflight[1:]
 		st.unacked -= len(in[0].body.bytes)
 		s.srv.metrics.answered(s.tenant, snapshot.Cluster, resultTimeout)
+		if rs := in[0].body.resources; s.mode == delta && len(rs) == 1 && !s.awaited(rs[0]) {
+			s.log.Warn("cluster not acknowledged, though all that belongs to it is", "resource", rs[0].Name(), "after", clusterGrace)
+			continue
+		}
 		s.refuse(snapshot.Cluster, st, in, "neither ACK nor NACK in "+clusterGrace.String())
 	}
+}
+
+// awaited reports whether something that a resource needs has not been answered
+// yet, or has been refused.
+func (s *stream) awaited(r *snapshot.Resource) bool {
+	return slices.ContainsFunc(r.Children(), func(c snapshot.Child) bool {
+		st := &s.types[c.Type]
+		if st.faults != nil && st.faults.exceptions[c.Name] != nil {
+			return true
+		}
+		return slices.ContainsFunc(st.inflight, func(f inflight) bool {
+			return slices.ContainsFunc(f.body.resources, func(o *snapshot.Resource) bool { return o.Name() == c.Name })
+		})
+	})
 }

@@ -378,6 +378,34 @@ func TestUnansweredClustersCountAsRefused(t *testing.T) {
 	})
 }
 
+// An Envoy that waits for one cluster answers for none. Only the one that lacks
+// something is to blame.
+func TestAClusterIsNotBlamedForAnother(t *testing.T) {
+	v := newView("acme").set(svc("a", "1")...).set(
+		res(snapshot.Cluster, "b", "1", child(snapshot.Secret, "bundle/zz")),
+		res(snapshot.Secret, "bundle/zz", "1"), res(snapshot.Secret, "bundle/td", "1"))
+	bubble(t, v, func(t *testing.T, w *world) {
+		c := w.open(delta)
+		answer := func(fs []frameOf) {
+			for _, f := range fs {
+				if f.Type != "cluster" && !slices.Contains(f.Resources, "bundle/zz=1") {
+					c.ack(f)
+				}
+			}
+		}
+		answer(c.subscribe(snapshot.Cluster))
+		time.Sleep(clusterGrace)
+		again := c.take()
+		require.Len(t, only(snapshot.Cluster, again), 2, "one per response")
+		answer(again)
+		time.Sleep(clusterGrace)
+		answer(c.take())
+		refused := w.srv.Streams()[0].Refused
+		require.Len(t, refused, 1)
+		require.Equal(t, "b", refused[0].Resource)
+	})
+}
+
 func TestNackIsLoggedWithItsCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
