@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -33,6 +34,17 @@ func ServerTLS(src Source, allowed []string) *tls.Config {
 		return nil
 	}
 	config := tlsconfig.MTLSServerConfig(src, src, authorize)
+	// It runs on a goroutine of gRPC's, on bytes of whoever connects: a panic
+	// there would end the server.
+	verify := config.VerifyPeerCertificate
+	config.VerifyPeerCertificate = func(raw [][]byte, chains [][]*x509.Certificate) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = errors.New("the certificate cannot be judged")
+			}
+		}()
+		return verify(raw, chains)
+	}
 	config.MinVersion = tls.VersionTLS13
 	config.NextProtos = []string{"h2"}
 	// crypto/tls does not call VerifyPeerCertificate for a resumed session.

@@ -133,10 +133,14 @@ func (s *Server) unaryInterceptor(allowed []string) grpc.UnaryServerInterceptor 
 // recovered turns a panic into an error of that stream alone.
 func (s *Server) recovered(err *error, method string) {
 	if r := recover(); r != nil {
-		s.metrics.panics.Inc()
-		s.log.Error("panic in a stream", "method", method, "panic", r, "stack", string(debug.Stack()))
-		*err = status.Error(codes.Internal, "internal error")
+		s.caught(r, err, method)
 	}
+}
+
+func (s *Server) caught(r any, err *error, where string) {
+	s.metrics.panics.Inc()
+	s.log.Error("panic in a stream", "method", where, "panic", r, "stack", string(debug.Stack()))
+	*err = status.Error(codes.Internal, "internal error")
 }
 
 // identified is a ServerStream whose context knows the peer.

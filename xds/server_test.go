@@ -391,3 +391,19 @@ func TestCodecWritesWhatProtobufReads(t *testing.T) {
 	require.NoError(t, newCodec().Unmarshal(ordinary, &back))
 	require.Equal(t, "x", back.GetTypeUrl())
 }
+
+// badWire is a connection whose decoding has a bug.
+type badWire struct{ wire }
+
+func (badWire) recv() (*request, error) { panic("a bug in the decoder") }
+
+// Requests are read on a goroutine of its own, where no interceptor recovers.
+func TestPanicInReceivingEndsOneStreamOnly(t *testing.T) {
+	var log syncBuffer
+	w := newWorld(t, shopView(), func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	err := w.srv.serveStream(t.Context(), delta, identity.Peer{Workload: shop, NotAfter: time.Now().Add(time.Hour)}, badWire{})
+	require.Equal(t, codes.Internal, status.Code(err))
+	require.NotContains(t, err.Error(), "bug")
+	require.Contains(t, log.String(), "a bug in the decoder")
+	require.Empty(t, w.srv.Streams())
+}

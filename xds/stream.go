@@ -178,6 +178,14 @@ func (s *stream) run(ctx context.Context) error {
 func (s *stream) receive(ctx context.Context) (<-chan *request, <-chan error) {
 	requests, failed := make(chan *request), make(chan error, 1)
 	go func() {
+		// A panic here is not on the goroutine that the interceptor guards.
+		defer func() {
+			if r := recover(); r != nil {
+				var err error
+				s.srv.caught(r, &err, "receive")
+				failed <- err
+			}
+		}()
 		for {
 			req, err := s.wire.recv()
 			if err != nil {

@@ -206,11 +206,23 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	if err != nil {
 		return nil, fmt.Errorf("make xDS server: %w", err)
 	}
-	s.objects, err = file.New(file.Config{Dir: c.configDir, Options: object.Options{AllowLoopback: c.allowLoopback}, Logger: log})
+	s.objects, err = file.New(file.Config{Dir: c.configDir, Options: s.options(), Logger: log})
 	if err != nil {
 		return nil, err
 	}
 	return s, s.listen()
+}
+
+// options of decoding: a panic over an object is counted and logged.
+func (s *server) options() object.Options {
+	panics := prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "bailiwick", Subsystem: "source", Name: "panics_total", Help: "Panics contained to an object that was read; each has a stack in the log.",
+	})
+	s.registry.MustRegister(panics)
+	return object.Options{AllowLoopback: s.config.allowLoopback, Panicked: func(value any, stack []byte) {
+		panics.Inc()
+		s.log.Error("panic over an object, which alone is not honoured", "panic", fmt.Sprint(value), "stack", string(stack))
+	}}
 }
 
 // listen takes all addresses before anything runs, so that one in use ends the

@@ -4,9 +4,12 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"bailiwick.dev/bailiwick/tenancy"
 )
 
 // Run loads the directory and follows it until ctx is done, then returns nil.
@@ -19,7 +22,7 @@ func (s *Source) Run(ctx context.Context, sink Sink) error {
 	}
 	defer f.close()
 	for {
-		again := f.pass()
+		again := f.tryPass()
 		wait := s.cfg.Recheck
 		if again {
 			wait = min(wait, s.cfg.Patience)
@@ -59,19 +62,32 @@ func (f *follower) close() {
 	}
 }
 
+// tryPass is pass; if that panics, everything is read again after a while, and
+// what was applied stays.
+func (f *follower) tryPass() (again bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			f.cfg.Logger.Error("reading the directory failed, what was read before stays", "dir", f.cfg.Dir, "again_in", f.cfg.Recheck, "panic", r, "stack", string(debug.Stack()))
+			if f.cfg.Options.Panicked != nil {
+				f.cfg.Options.Panicked(r, debug.Stack())
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			for _, st := range f.store.files {
+				st.info = nil
+			}
+		}
+	}()
+	return f.pass()
+}
+
 // pass reads what changed and tells the sink. It reports whether to look again
 // soon.
 func (f *follower) pass() bool {
 	dirty := f.dirty
 	f.dirty = make(map[string]bool)
 	used := make(map[string]bool)
-	f.mu.Lock()
-	// The folder above sees the directory itself come and go.
-	f.watch(filepath.Dir(f.store.root), used)
-	sc := f.store.scan(func(dir string) { f.watch(dir, used) })
-	events, again := f.store.pass(sc, dirty)
-	report := f.store.report()
-	f.mu.Unlock()
+	events, report, again := f.read(dirty, used)
 	f.unwatch(used)
 	if len(events) > 0 {
 		f.sink.Apply(events)
@@ -85,6 +101,17 @@ func (f *follower) pass() bool {
 		f.sink.Synced()
 	}
 	return again
+}
+
+// read brings the store up to the directory.
+func (f *follower) read(dirty, used map[string]bool) (events []tenancy.Event, report Report, again bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	// The folder above sees the directory itself come and go.
+	f.watch(filepath.Dir(f.store.root), used)
+	sc := f.store.scan(func(dir string) { f.watch(dir, used) })
+	events, again = f.store.pass(sc, dirty)
+	return events, f.store.report(), again
 }
 
 // watch puts a real folder under watch, again if it is another than before.

@@ -29,6 +29,11 @@ type Options struct {
 	// for demos and tests that run many proxies on one machine. Everywhere else
 	// such an address would lead a proxy to its own host.
 	AllowLoopback bool
+	// Panicked is told of a panic that was contained to one object or document,
+	// with its stack; nil for nobody. It may be called by any goroutine.
+	Panicked func(value any, stack []byte)
+	// trap is where a test plants a panic.
+	trap func(obj any)
 }
 
 // Entry is one object of a document.
@@ -117,7 +122,10 @@ func DecodeAll(file string, data []byte, opts Options) Decoded {
 
 // Decode decodes one document: nothing (an empty document), one object or the
 // objects of a v1 List.
-func Decode(doc Document, opts Options) Decoded {
+func Decode(doc Document, opts Options) (out Decoded) {
+	defer opts.contain(func() {
+		out = Decoded{Unreadable: &Error{File: doc.File, Document: doc.Index, Line: doc.Line, Message: "cannot be read: the decoder failed on this document"}}
+	})
 	root, g, err := parse(doc)
 	if err != nil {
 		e := &Error{File: doc.File, Document: doc.Index, Message: "cannot be parsed: " + err.Error()}

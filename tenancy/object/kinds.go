@@ -127,7 +127,13 @@ func readable(t *tree) string {
 // Convert turns a typed object into the Model's: the From function of its
 // type. The object is nil if nothing is to be applied; see the invariants of
 // the package. A type that is none of ours is an error.
-func Convert(obj metav1.Object, opts Options) (tenancy.Object, []FieldError) {
+func Convert(obj metav1.Object, opts Options) (out tenancy.Object, errs []FieldError) {
+	defer opts.contain(func() {
+		out, errs = closed(shape(obj)), []FieldError{{"", "cannot be honoured: reading it failed"}}
+	})
+	if opts.trap != nil {
+		opts.trap(obj)
+	}
 	switch o := obj.(type) {
 	case *corev1.Namespace:
 		return data(FromNamespace(o))
