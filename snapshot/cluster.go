@@ -141,8 +141,7 @@ func originalDestination(name string, http2 bool) (*Resource, error) {
 }
 
 // appCluster makes the cluster of one Pod port under explicit capture.
-func appCluster(p tenancy.InboundPort, v Variant, origins []tenancy.Ref) (*Resource, error) {
-	name := inboundName(p.Port)
+func appCluster(name string, p tenancy.InboundPort, v Variant, origins []tenancy.Ref) (*Resource, error) {
 	if !v.App.IsValid() {
 		return nil, fmt.Errorf("build cluster %q: no application address", name)
 	}
@@ -176,10 +175,7 @@ func inboundClusters(ports []tenancy.InboundPort, v Variant, origins []tenancy.R
 			continue
 		}
 		names = append(names, name)
-		r, err := originalDestination(name, name == inboundHTTP2)
-		if v.Explicit {
-			r, err = appCluster(p, v, origins)
-		}
+		r, err := inboundClusterNamed(name, p, v, origins)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -187,6 +183,13 @@ func inboundClusters(ports []tenancy.InboundPort, v Variant, origins []tenancy.R
 		out = append(out, r)
 	}
 	return out, errors.Join(errs...)
+}
+
+func inboundClusterNamed(name string, p tenancy.InboundPort, v Variant, origins []tenancy.Ref) (*Resource, error) {
+	if v.Explicit {
+		return appCluster(name, p, v, origins)
+	}
+	return originalDestination(name, p.Protocol == tenancy.HTTP2)
 }
 
 // circuitBreakers are the same everywhere: wide enough never to be what limits

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -77,10 +78,11 @@ func (b *Builder) Inbound(w *tenancy.WorkloadSpec, v Variant, podIPs []netip.Add
 	clusters, err := inboundClusters(in.served, v, w.Origins)
 	in.out = append(in.out, clusters...)
 	in.fail(err)
+	probes := in.probeChains()
 	if v.Explicit {
-		in.explicit()
+		in.explicit(probes)
 	} else {
-		in.keep(in.transparent())
+		in.keep(in.transparent(probes))
 	}
 	return in.out, in.errs
 }
@@ -171,7 +173,7 @@ func (in *inbound) secret(p tenancy.InboundPort) {
 
 // transparent makes the one listener that iptables leads to. A change of its
 // own fields would cut all connections, so whatever varies is a chain.
-func (in *inbound) transparent() (*Resource, error) {
+func (in *inbound) transparent(probes map[uint16]*Part) (*Resource, error) {
 	const name = "virtual-inbound"
 	var pk packer
 	head := in.listener(&pk, name, netip.IPv4Unspecified(), inboundPort)
@@ -185,11 +187,15 @@ func (in *inbound) transparent() (*Resource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build listener %q: %w", name, err)
 	}
-	return in.assemble(name, head, []*Part{guard}, in.served)
+	parts := []*Part{guard}
+	for _, port := range slices.Sorted(maps.Keys(probes)) {
+		parts = append(parts, probes[port])
+	}
+	return in.assemble(name, head, parts, in.served)
 }
 
 // explicit makes a listener per port at the Pod's addresses.
-func (in *inbound) explicit() {
+func (in *inbound) explicit(probes map[uint16]*Part) {
 	if len(in.served) == 0 {
 		return
 	}
@@ -212,7 +218,11 @@ func (in *inbound) explicit() {
 			in.fail(pk.err)
 			continue
 		}
-		in.keep(in.assemble(name, head, nil, []tenancy.InboundPort{p}))
+		var parts []*Part
+		if probe := probes[p.Port]; probe != nil {
+			parts = append(parts, probe)
+		}
+		in.keep(in.assemble(name, head, parts, []tenancy.InboundPort{p}))
 	}
 }
 

@@ -398,6 +398,20 @@ func TestSelect(t *testing.T) {
 	w.set(KindEndpointSlice, "acme-shop", "orders-2", sliceOf("orders", Endpoint{Addresses: []netip.Addr{ip(50)}, Ready: true}))
 	replica, _, _ := w.Select(Key{Namespace: "acme-shop", Name: "replica"}, workload("acme-shop", "app"))
 	require.Equal(t, sel, replica, "replicas share")
+	probed := func(host netip.Addr) Selection {
+		w.set(KindPod, "acme-shop", "replica", &Pod{
+			ServiceAccount: "app", Labels: map[string]string{"app": "orders"}, IPs: []netip.Addr{ip(50)},
+			Probes: []Probe{{Port: 8080, Path: "/ready"}}, HostIPs: []netip.Addr{host},
+		})
+		require.Contains(t, w.TakeTouched().Pods, Key{Namespace: "acme-shop", Name: "replica"})
+		sel, _, _ := w.Select(Key{Namespace: "acme-shop", Name: "replica"}, workload("acme-shop", "app"))
+		return sel
+	}
+	here, there := probed(ip(90)), probed(ip(91))
+	require.NotEqual(t, here, there, "who is asked from another node is another")
+	spec := w.Workload(there)
+	require.Equal(t, []Probe{{Port: 8080, Path: "/ready"}}, spec.Probes)
+	require.Equal(t, []netip.Addr{ip(91)}, spec.ProbeSources)
 	for _, other := range []identity.Workload{
 		workload("acme-shop", "other"), workload("acme-web", "app"), {},
 		{TrustDomain: "globex.example", Namespace: "acme-shop", ServiceAccount: "app"},

@@ -1,6 +1,7 @@
 package tenancy
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 )
@@ -149,6 +150,31 @@ type Pod struct {
 	// HostNetwork and Finished Pods are never an endpoint and never selected.
 	HostNetwork bool
 	Finished    bool
+	// Probes are what the kubelet asks of the Pod over HTTP and gRPC, sorted and
+	// without duplicates, and HostIPs where it asks from: the Pod's node.
+	Probes  []Probe
+	HostIPs []netip.Addr
+}
+
+// Probe is one question of the kubelet to a Pod, without TLS: a GET of Path, or
+// a gRPC health check.
+type Probe struct {
+	Port uint16 `json:"port"`
+	GRPC bool   `json:"grpc,omitempty"`
+	// Path is the request's target, with its query; empty for gRPC.
+	Path string `json:"path,omitempty"`
+}
+
+// Compare orders probes by port, kind and path.
+func (p Probe) Compare(o Probe) int {
+	kind := 0
+	if p.GRPC != o.GRPC {
+		kind = 1
+		if o.GRPC {
+			kind = -1
+		}
+	}
+	return cmp.Or(cmp.Compare(p.Port, o.Port), kind, cmp.Compare(p.Path, o.Path))
 }
 
 // OutboundPolicy says where a tenant's proxies send what no visible service

@@ -90,9 +90,9 @@ type TenantSettings struct {
 }
 
 // Selection is what selects a workload layer: the workload, the Pod ports that
-// services lead to, and the policies that select the Pod. Pods with equal
-// Selections share their inbound configuration. It is comparable, and valid
-// as long as the Model lives.
+// services lead to, the policies that select the Pod, and its probes with the
+// node that they come from. Pods with equal Selections share their inbound
+// configuration. It is comparable, and valid as long as the Model lives.
 type Selection struct {
 	Workload identity.Workload
 	// Class is the canonical text of ports and policies.
@@ -112,6 +112,9 @@ type WorkloadSpec struct {
 	// MaxConnectionAge bounds TCP connections, MaxStreamAge HTTP streams;
 	// 0 is no bound.
 	MaxConnectionAge, MaxStreamAge time.Duration
+	// Probes are admitted without TLS from ProbeSources alone; both are sorted.
+	Probes       []Probe
+	ProbeSources []netip.Addr
 	// Origins are the objects it came from.
 	Origins []Ref
 }

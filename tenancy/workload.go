@@ -18,6 +18,10 @@ type class struct {
 	// Leads are sorted, Policies too.
 	Leads    []lead   `json:"leads,omitempty"`
 	Policies []string `json:"policies,omitempty"`
+	// Probes and where they come from: Pods that are probed share their layer
+	// with those of the same node only.
+	Probes  []Probe      `json:"probes,omitempty"`
+	HostIPs []netip.Addr `json:"hostIPs,omitempty"`
 }
 
 // lead says that a service port leads to a Pod port.
@@ -69,6 +73,9 @@ func (m *Model) Select(name Key, w identity.Workload) (Selection, []netip.Addr, 
 	c := class{Source: sp.source, Leads: p.leads()}
 	sp.eachPolicy(p.obj, func(p *accessPolicy) { c.Policies = append(c.Policies, p.name) })
 	slices.Sort(c.Policies)
+	if len(p.obj.Probes) > 0 && len(p.obj.HostIPs) > 0 {
+		c.Probes, c.HostIPs = p.obj.Probes, p.obj.HostIPs
+	}
 	text, err := json.Marshal(c)
 	if err != nil { // strings and numbers always encode
 		return Selection{}, nil, false
@@ -113,6 +120,7 @@ func (m *Model) Workload(sel Selection) WorkloadSpec {
 		leads = leads[n:]
 	}
 	spec.TrustDomains = sortedKeys(domains)
+	spec.Probes, spec.ProbeSources = c.Probes, c.HostIPs
 	spec.Origins = originsOf(sp, c)
 	return spec
 }

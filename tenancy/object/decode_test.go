@@ -87,6 +87,24 @@ endpoints:
 spec: {serviceAccountName: sa, containers: [{name: c, image: i, resources: {limits: {cpu: 1, memory: 1Gi}}}]}
 status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}]}
 `, &tenancy.Pod{ServiceAccount: "sa", Labels: map[string]string{"app": "a"}, IPs: []netip.Addr{ip("10.0.0.1"), ip("fd00::1")}}},
+		"probed pod": {pod + head + `spec:
+  initContainers:
+  - {name: once, image: i, livenessProbe: {httpGet: {port: 1}}}
+  - {name: side, image: i, restartPolicy: Always, readinessProbe: {httpGet: {port: 2, path: side}}}
+  containers:
+  - name: web
+    image: i
+    ports: [{name: http, containerPort: 8080}, {name: admin, containerPort: 9090}]
+    startupProbe: {httpGet: {port: http, path: /live#part}}
+    livenessProbe: {httpGet: {port: 8080, path: "/live"}}
+    readinessProbe: {grpc: {port: 9000, service: a}}
+    lifecycle: {postStart: {httpGet: {port: admin, path: "/x?y=%20z"}}, preStop: {exec: {command: [a]}}}
+  - {name: b, image: i, livenessProbe: {grpc: {port: 9000}}, readinessProbe: {httpGet: {port: admin}}, startupProbe: {tcpSocket: {port: 1}}}
+  - {name: c, image: i, livenessProbe: {httpGet: {port: 1, scheme: HTTPS}}, readinessProbe: {httpGet: {port: 1, host: other}}, startupProbe: {exec: {command: [a]}}}
+status: {hostIP: 10.9.0.1, hostIPs: [{ip: 10.9.0.1}, {ip: "fd09::1"}, {ip: nonsense}]}
+`, &tenancy.Pod{ServiceAccount: "default", HostIPs: []netip.Addr{ip("10.9.0.1"), ip("fd09::1")}, Probes: []tenancy.Probe{
+			{Port: 2, Path: "/side"}, {Port: 8080, Path: "/live"}, {Port: 9000, GRPC: true}, {Port: 9090, Path: "/x?y=%20z"},
+		}}},
 		"finished pod": {pod + head + "spec: {hostNetwork: true}\nstatus: {phase: Failed}\n",
 			&tenancy.Pod{ServiceAccount: "default", HostNetwork: true, Finished: true}},
 		"tenant": {ours + `kind: Tenant

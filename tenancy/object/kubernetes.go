@@ -251,6 +251,7 @@ func FromPod(in *corev1.Pod, opts Options) (*tenancy.Pod, []FieldError) {
 	default:
 		p.add(status.Child("phase"), "%s is none of Pending, Running, Succeeded, Failed, Unknown", quote(string(in.Status.Phase)))
 	}
+	probesOf(out, in, opts)
 	if len(in.Status.PodIPs) > maxAddresses {
 		p.add(status.Child("podIPs"), "more than %d", maxAddresses)
 		return result(out, p)

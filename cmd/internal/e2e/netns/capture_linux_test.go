@@ -18,6 +18,7 @@ func TestCapture(t *testing.T) {
 	t.Run("Unknown hosts", w.unknownHosts)
 	t.Run("No way around RBAC from outside", w.noWayAroundFromOutside)
 	t.Run("mTLS from outside", w.mutualTLSFromOutside)
+	t.Run("Probes", w.probes)
 	t.Run("A silent stranger", w.silentStranger)
 	t.Run("Half a handshake", w.halfShaken)
 	t.Run("No loops", w.noLoops)

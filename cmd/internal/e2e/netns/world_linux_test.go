@@ -86,7 +86,7 @@ func start(t *testing.T) *world {
 	w.spy = w.newPod(t, "globex.example", "globex-shop", "spy", 30)
 	w.listen(t, w.web.namespace, "acme-web/web", map[uint16]string{8080: "http"})
 	w.listen(t, w.orders.namespace, "acme-shop/orders", map[uint16]string{
-		8080: "http", 8090: "http", 3306: "banner", 6379: "echo", excludedInbound: "http",
+		8080: "http", 8090: "http", 8092: "http", 3306: "banner", 6379: "echo", excludedInbound: "http",
 	})
 	w.listen(t, w.spy.namespace, "globex-shop/spy", map[uint16]string{8080: "http"})
 	for _, p := range w.pods() {
