@@ -394,6 +394,8 @@ func TestAClusterIsNotBlamedForAnother(t *testing.T) {
 			}
 		}
 		answer(c.subscribe(snapshot.Cluster))
+		answer(c.subscribe(snapshot.Endpoint, "a"))
+		answer(c.subscribe(snapshot.Secret, "bundle/td", "bundle/zz"))
 		time.Sleep(clusterGrace)
 		again := c.take()
 		require.Len(t, only(snapshot.Cluster, again), 2, "one per response")
