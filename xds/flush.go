@@ -104,12 +104,19 @@ func (s *stream) read(b *snapshot.Binding) *work {
 		}
 		s.readStep(w, i, now)
 	}
+	waiting := false
 	for i, line := range order {
-		if line.what == changes && (w.lost || !s.waits(line.typ)) {
+		if line.what != changes {
+			continue
+		}
+		if w.lost || !s.waits(line.typ) {
 			s.moved(line.typ, now, w.steps[i].shared)
+		} else {
+			waiting = true
 		}
 	}
 	s.keep(b)
+	s.status.looked(now, waiting)
 	return w
 }
 

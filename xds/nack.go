@@ -66,6 +66,7 @@ func (st *typeState) tidy() {
 func (s *stream) accept(t snapshot.Type, st *typeState, in []inflight) {
 	for _, f := range in {
 		s.srv.metrics.answered(s.tenant, t, resultACK)
+		s.status.answered(t, f.nonce, true)
 		if o := s.srv.observer; o != nil {
 			o.Acked(s.report(t, f.nonce, f.body))
 		}
@@ -212,6 +213,7 @@ func rank(suspect bool) int {
 
 func (s *stream) observeRefusal(t snapshot.Type, f inflight, detail string) {
 	s.srv.metrics.answered(s.tenant, t, resultNACK)
+	s.status.answered(t, f.nonce, false)
 	r := s.report(t, f.nonce, f.body)
 	if len(f.body.resources) == 1 {
 		r.Origins = f.body.resources[0].Origins()

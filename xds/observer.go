@@ -60,7 +60,27 @@ type StreamStatus struct {
 	Tenant   string
 	Protocol string
 	Opened   time.Time
-	Refused  []Refusal
+	// Behind is set while the store has something that the stream has not looked
+	// at, or that waits because the client acknowledges nothing.
+	Behind  bool
+	Types   [snapshot.NumTypes]TypeStatus
+	Refused []Refusal
+}
+
+// TypeStatus counts the responses of one type.
+type TypeStatus struct {
+	Sent, Acked, Nacked uint64
+	// LastSent is zero if nothing was.
+	LastSent   time.Time
+	Unanswered []Unanswered `json:",omitempty"`
+}
+
+// Unanswered is a response without ACK or NACK. It is listed before it is
+// handed to the transport, so that a client that does not read shows, too.
+type Unanswered struct {
+	Nonce     uint64
+	Since     time.Time
+	Resources []*snapshot.Resource `json:"-"`
 }
 
 // Refusal is content that a client does not take, and the objects it was made
@@ -79,6 +99,10 @@ type Refusal struct {
 type streamStatus struct {
 	mu  sync.Mutex
 	now StreamStatus // guarded by mu
+	// att, seen and waits say up to where the stream has looked; guarded by mu.
+	att   *snapshot.Attachment
+	seen  cursor
+	waits bool
 }
 
 func (s *streamStatus) setTenant(tenant string) {
@@ -87,16 +111,61 @@ func (s *streamStatus) setTenant(tenant string) {
 	s.now.Tenant = tenant
 }
 
-func (s *streamStatus) setPod(pod string) {
+func (s *streamStatus) attached(pod string, att *snapshot.Attachment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.now.Pod = pod
+	s.now.Pod, s.att = pod, att
+}
+
+// looked notes up to where the stream has looked, and whether something waits.
+func (s *streamStatus) looked(at cursor, waits bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen, s.waits = at, waits
+}
+
+func (s *streamStatus) sending(t snapshot.Type, nonce uint64, b *body, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ts := &s.now.Types[t]
+	ts.Sent++
+	ts.LastSent = now
+	ts.Unanswered = append(ts.Unanswered, Unanswered{nonce, now, b.resources})
+}
+
+// answered counts the answer to a response. Older ones are answered with it.
+func (s *streamStatus) answered(t snapshot.Type, nonce uint64, ack bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ts := &s.now.Types[t]
+	if ack {
+		ts.Acked++
+	} else {
+		ts.Nacked++
+	}
+	ts.Unanswered = slices.DeleteFunc(ts.Unanswered, func(u Unanswered) bool { return u.Nonce <= nonce })
 }
 
 func (s *streamStatus) get() StreamStatus {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.now
+	now, att, seen, waits := s.now, s.att, s.seen, s.waits
+	for t := range now.Types {
+		now.Types[t].Unanswered = slices.Clone(now.Types[t].Unanswered)
+	}
+	s.mu.Unlock()
+	// The layers' locks are taken by themselves: streams take ours inside them.
+	if att == nil {
+		return now
+	}
+	at := cursor{}
+	att.Read(func(b *snapshot.Binding) {
+		at.binding = b
+		for i, l := range b.Layers() {
+			at.gens[i] = l.Generation()
+		}
+	})
+	now.Behind = waits || at != seen
+	return now
 }
 
 // publish lets the dump see what the client refuses. It costs nothing while

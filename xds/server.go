@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -203,9 +204,10 @@ func (s *Server) Counts() Counts { return s.metrics.counts() }
 // platform's dump.
 func (s *Server) Streams() []StreamStatus {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]StreamStatus, 0, len(s.streams))
-	for _, st := range s.streams {
+	open := slices.Collect(maps.Values(s.streams))
+	s.mu.Unlock()
+	out := make([]StreamStatus, 0, len(open))
+	for _, st := range open {
 		out = append(out, st.get())
 	}
 	slices.SortFunc(out, func(a, b StreamStatus) int { return int(a.ID) - int(b.ID) })

@@ -255,8 +255,8 @@ func (s *stream) attach(node *corev3.Node) {
 		Variant:  variantOf(node, s.log),
 	}
 	s.log = s.log.With("pod", proxy.Pod)
-	s.status.setPod(proxy.Pod)
 	s.att = s.srv.store.Attach(proxy)
+	s.status.attached(proxy.Pod, s.att)
 }
 
 // tick does what is due at now.
@@ -316,7 +316,9 @@ func (s *stream) send(t snapshot.Type, b *body, search bool) error {
 	m := newMessage(b.bytes, strconv.FormatUint(s.nonces, 10))
 	st := &s.types[t]
 	st.last = s.nonces
-	st.inflight = append(st.inflight, inflight{nonce: s.nonces, body: b, at: time.Now(), search: search})
+	now := time.Now()
+	st.inflight = append(st.inflight, inflight{nonce: s.nonces, body: b, at: now, search: search})
+	s.status.sending(t, s.nonces, b, now)
 	st.unacked += len(b.bytes)
 	if err := s.wire.send(m); err != nil {
 		return fmt.Errorf("send %s response: %w", t, err)

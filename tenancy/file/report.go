@@ -35,6 +35,12 @@ func (s *store) report() Report {
 			Kind: c.entry.KindName, Namespace: c.entry.Namespace, Name: c.entry.Name, Message: why,
 		})
 	}
+	r.Invalid = make(map[tenancy.Ref][]object.FieldError)
+	for ref, c := range s.winners {
+		for _, e := range c.entry.Errors {
+			r.Invalid[ref] = append(r.Invalid[ref], object.FieldError{Field: e.Field, Message: e.Message})
+		}
+	}
 	// What never was good and would, by its absence, take something away.
 	for ref, c := range s.winners {
 		if c.entry.Object != nil || s.applied[ref] != nil {

@@ -59,6 +59,9 @@ type Report struct {
 	Objects int `json:"objects"`
 	// Errors are all there are now, by path, document and line.
 	Errors []*object.Error `json:"errors"`
+	// Invalid are the errors of each object by itself, as the claim that counts is
+	// written; whoever else claims the object adds nothing to them.
+	Invalid map[tenancy.Ref][]object.FieldError `json:"-"`
 	// Held are tenants of which something cannot be read and never could since
 	// the start: a file of their folder, or their Tenant object. Their streams
 	// wait in silence, so that their proxies keep what they have.

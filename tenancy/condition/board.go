@@ -1,0 +1,166 @@
+package condition
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/object"
+)
+
+// Board knows the objects that have conditions. Its methods may be called by
+// anybody and do not block.
+type Board struct {
+	clock func() time.Time
+
+	mu      sync.Mutex
+	objects map[tenancy.Ref]*entry // guarded by mu
+	// problems are the model's last word, guarded by mu. It says only what
+	// changed, so they outlive an object that goes and comes back at once.
+	problems map[tenancy.Ref][]tenancy.Problem
+	steps    uint64 // guarded by mu
+}
+
+type entry struct {
+	object     tenancy.Object // nil if it could never be read
+	generation int64
+	errors     []object.FieldError
+	// since is when the source last said something of it, step which step of
+	// the Board that was.
+	since time.Time
+	step  uint64
+	said  []metav1.Condition
+}
+
+// NewBoard makes an empty Board that takes the time from clock.
+func NewBoard(clock func() time.Time) *Board {
+	return &Board{clock: clock, objects: map[tenancy.Ref]*entry{}, problems: map[tenancy.Ref][]tenancy.Problem{}}
+}
+
+func has(kind tenancy.Kind) bool { return slices.Contains(Kinds(), kind) }
+
+func (b *Board) entry(ref tenancy.Ref) *entry {
+	e := b.objects[ref]
+	if e == nil {
+		e = &entry{}
+		b.objects[ref] = e
+	}
+	b.steps++
+	e.since, e.step = b.clock(), b.steps
+	return e
+}
+
+// Apply takes the events that go to the model, before they do.
+func (b *Board) Apply(events []tenancy.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, ev := range events {
+		switch {
+		case !has(ev.Ref.Kind):
+		case ev.Object == nil:
+			delete(b.objects, ev.Ref)
+		default:
+			e := b.entry(ev.Ref)
+			e.object, e.generation = ev.Object, ev.Generation
+		}
+	}
+}
+
+// Errors says what is wrong with an object as it is written, or with no errors
+// that nothing is. Of an object without an event, because nothing of it can be
+// honoured, this is all that is known.
+func (b *Board) Errors(ref tenancy.Ref, generation int64, errs []object.FieldError) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !has(ref.Kind) || (len(errs) == 0 && b.objects[ref] == nil) {
+		return
+	}
+	e := b.entry(ref)
+	if len(errs) == 0 && e.object == nil {
+		delete(b.objects, ref)
+		return
+	}
+	e.errors, e.generation = errs, generation
+}
+
+// Problems takes what the model says of objects; see snapshot.Config.
+func (b *Board) Problems(changed map[tenancy.Ref][]tenancy.Problem) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for ref, list := range changed {
+		if len(list) == 0 {
+			delete(b.problems, ref)
+		} else if has(ref.Kind) {
+			b.problems[ref] = list
+		}
+	}
+}
+
+// Mark returns the present step, for Say: once the model has absorbed all that
+// was handed to it before, it is known what becomes of it.
+func (b *Board) Mark() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.steps
+}
+
+// Recall says what stands in the status of an object, from before this process.
+func (b *Board) Recall(ref tenancy.Ref, conditions []metav1.Condition) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.objects[ref]; e != nil {
+		e.said = conditions
+	}
+}
+
+// Said is one object with its conditions.
+type Said struct {
+	Ref        tenancy.Ref        `json:"-"`
+	Conditions []metav1.Condition `json:"conditions"`
+}
+
+// Say brings the conditions of all objects up to date that have not changed
+// after mark, and returns those that differ from what was said before, sorted.
+func (b *Board) Say(fleet *Fleet, mark uint64) []Said {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.clock().UTC().Truncate(time.Second)
+	var out []Said
+	for ref, e := range b.objects {
+		if e.step > mark {
+			continue
+		}
+		after, changed := Merge(e.said, Of(Facts{
+			Kind: ref.Kind, Generation: e.generation, Errors: e.errors, Problems: b.problems[ref],
+			Delivery: fleet.delivery(ref, e.object, e.since),
+		}), now)
+		if e.said = after; changed {
+			out = append(out, Said{ref, after})
+		}
+	}
+	sortSaid(out)
+	return out
+}
+
+// All returns what was last said of all objects, sorted.
+func (b *Board) All() []Said {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]Said, 0, len(b.objects))
+	for ref, e := range b.objects {
+		out = append(out, Said{ref, e.said})
+	}
+	sortSaid(out)
+	return out
+}
+
+func sortSaid(s []Said) {
+	slices.SortFunc(s, func(a, b Said) int {
+		return cmp.Or(cmp.Compare(a.Ref.Kind, b.Ref.Kind), cmp.Compare(a.Ref.Key.Namespace, b.Ref.Key.Namespace),
+			cmp.Compare(a.Ref.Key.Name, b.Ref.Key.Name), cmp.Compare(a.Ref.Key.Source, b.Ref.Key.Source))
+	})
+}
