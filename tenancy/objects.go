@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"net/netip"
 	"time"
+
+	"bailiwick.dev/bailiwick/tenancy/policy"
 )
 
 // Kind names one of the object kinds that the Model understands. Its zero
@@ -24,6 +26,8 @@ const (
 	KindClusterServiceGrant
 	KindAccessPolicy
 	KindTrustBundle
+	KindClusterAccessPolicy
+	KindPeerTLS
 )
 
 // Key names an object among those of its kind. Source tells where it was
@@ -63,6 +67,9 @@ type Meta struct {
 	Created int64
 	// UID is metadata.uid; empty where the source has none (files).
 	UID string
+	// Expires is when the object ends, in seconds since the Unix epoch; 0 is
+	// never. Only grants, requests and policies have it.
+	Expires int64
 }
 
 // Namespace is a Kubernetes Namespace.
@@ -70,6 +77,9 @@ type Namespace struct {
 	Meta
 	// Tenant is the value of the label bailiwick.dev/tenant, empty without it.
 	Tenant string
+	// Labels are the others whose keys begin with bailiwick.dev/: those that
+	// admission guards.
+	Labels map[string]string
 }
 
 // Protocol says how a service port is carried.
@@ -212,7 +222,13 @@ type Tenant struct {
 	TrustDomain string
 	// Namespaces the tenant may own: exact names, or prefixes ending in "-".
 	// Nil leaves it to the label alone.
-	Namespaces    []string
+	Namespaces []string
+	// AdminNamespace is the one whose policies may have scope Tenant.
+	AdminNamespace string
+	// Permissive permits PeerTLS objects that accept plaintext.
+	Permissive bool
+	// Providers of tokens, sorted by name.
+	Providers     []policy.Provider
 	Outbound      OutboundPolicy
 	Visibility    Visibility
 	DefaultAction DefaultAction
@@ -292,75 +308,6 @@ type ClusterGrantTo struct {
 	Ports     PortSet
 }
 
-// Action is what an AccessPolicy does to what it matches.
-type Action uint8
-
-// Allow lets matching requests in, Deny refuses them before any Allow.
-const (
-	Allow Action = iota
-	Deny
-)
-
-// AccessPolicy is a bailiwick.dev AccessPolicy: it decides who may call the
-// Pods of its own namespace that it selects.
-type AccessPolicy struct {
-	Meta
-	// MatchLabels selects Pods of the namespace; empty selects all of them.
-	MatchLabels map[string]string
-	Action      Action
-	Rules       []AccessRule
-	// Invalid is set when the object cannot be honoured as written. Then an
-	// Allow allows nothing and a Deny denies whatever it selects; a selector
-	// that could not be read is left empty and so selects the namespace.
-	Invalid bool
-}
-
-// AccessRule matches a request if one of Sources, one of Ports and each
-// non-empty request field match.
-type AccessRule struct {
-	Sources []AccessSource
-	// Ports are Pod ports; empty is every port.
-	Ports []uint16
-	// Methods, Paths, Hosts and Headers are judged on HTTP ports only. On a
-	// TCP port a rule with one of them allows nothing, and denies its sources.
-	Methods []string
-	Paths   []PathMatch
-	Hosts   []string
-	Headers []HeaderMatch
-}
-
-// AccessSource names callers; exactly one form is used: All (whoever the
-// tenant floor lets in), Granted (whoever holds a live grant for the port),
-// SPIFFEID, or Tenant/Namespace/ServiceAccount, each narrowing the one before.
-type AccessSource struct {
-	All     bool
-	Granted bool
-	// SPIFFEID is a whole workload ID, compared exactly.
-	SPIFFEID string
-	// Tenant empty is the policy's own tenant.
-	Tenant string
-	// Namespace empty is every namespace of Tenant (of another tenant: those
-	// with a live request for the port).
-	Namespace      string
-	ServiceAccount string
-}
-
-// PathMatch matches a normalised path without its query. A prefix matches
-// whole segments: /a matches /a and /a/b, never /ab.
-type PathMatch struct {
-	Prefix bool
-	Value  string
-}
-
-// HeaderMatch matches a request header: Present, or Exact or Prefix on its
-// value; exactly one is used.
-type HeaderMatch struct {
-	Name    string // lower case
-	Present bool
-	Exact   string
-	Prefix  string
-}
-
 // TrustBundle holds the X.509 authorities of the trust domain that its Key's
 // Name gives.
 type TrustBundle struct {
@@ -377,4 +324,6 @@ func (*ServiceGrant) isObject()        {}
 func (*ServiceRequest) isObject()      {}
 func (*ClusterServiceGrant) isObject() {}
 func (*AccessPolicy) isObject()        {}
+func (*ClusterAccessPolicy) isObject() {}
+func (*PeerTLS) isObject()             {}
 func (*TrustBundle) isObject()         {}

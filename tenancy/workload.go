@@ -234,6 +234,8 @@ func (r resolver) rules(p *accessPolicy, port uint16) []policy.Rule {
 		action = policy.Deny
 	}
 	switch {
+	case p.obj.Observe || p.obj.Action == Audit:
+		return nil
 	case p.obj.Action == Deny && p.obj.Invalid:
 		return []policy.Rule{{Policy: name, Action: action, From: policy.Principals{All: true}}}
 	case p.obj.Invalid || p.dropped:

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/policy"
 )
 
 // texts are errors as "field: message" without their place.
@@ -43,13 +44,14 @@ func valid() map[string]struct {
 	want tenancy.Object
 } {
 	ip := netip.MustParseAddr
+	ends := tenancy.Meta{Expires: time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC).Unix()}
 	type one = struct {
 		doc  string
 		want tenancy.Object
 	}
 	return map[string]one{
-		"namespace": {"apiVersion: v1\nkind: Namespace\nmetadata: {name: x, labels: {bailiwick.dev/tenant: acme}}\n",
-			&tenancy.Namespace{Tenant: "acme"}},
+		"namespace": {"apiVersion: v1\nkind: Namespace\nmetadata: {name: x, labels: {bailiwick.dev/tenant: acme, bailiwick.dev/zone: pci, other: x}}\n",
+			&tenancy.Namespace{Tenant: "acme", Labels: map[string]string{"bailiwick.dev/zone": "pci"}}},
 		"namespace of nobody": {"apiVersion: v1\nkind: Namespace\nmetadata: {name: x, creationTimestamp: 2026-01-02T03:04:05Z, uid: u}\n",
 			&tenancy.Namespace{Meta: tenancy.Meta{Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix(), UID: "u"}}},
 		"service": {svc + `spec:
@@ -115,7 +117,11 @@ spec:
   outboundPolicy: AllowAny
   visibility: Namespace
   defaultAction: AllowWithinTenant
-  tls: {minimumVersion: "1.2"}
+  tls: {minimumVersion: "1.2", peers: Permissive}
+  adminNamespace: a
+  jwt:
+    providers:
+    - {name: idp, issuer: "https://idp.example", audiences: [shop], jwks: '{"keys":[{"kty":"EC"}]}'}
   suspended: true
   debounce: {quiet: 50ms, max: 1.5s}
   connections: {maxConnectionAge: 1h30m, maxStreamAge: 1m}
@@ -123,23 +129,27 @@ spec:
 status: {conditions: [{type: Accepted, status: "True", reason: Accepted, message: ok, lastTransitionTime: 2026-01-01T00:00:00Z}]}
 `, &tenancy.Tenant{TrustDomain: "x.example", Namespaces: []string{"a", "b-"}, Outbound: tenancy.AllowAny, Visibility: tenancy.VisibleInNamespace,
 			DefaultAction: tenancy.AllowWithinTenant, Suspended: true, Quiet: 50 * time.Millisecond, Max: 1500 * time.Millisecond,
-			MaxConnectionAge: 90 * time.Minute, MaxStreamAge: time.Minute,
+			MaxConnectionAge: 90 * time.Minute, MaxStreamAge: time.Minute, AdminNamespace: "a", Permissive: true,
+			Providers: []policy.Provider{{Name: "idp", Issuer: "https://idp.example", Audiences: []string{"shop"}, JWKS: `{"keys":[{"kty":"EC"}]}`}},
 			Limits: tenancy.Limits{Services: 1, Policies: 2, Grants: 3, Requests: 4, Endpoints: 5, ViewResources: 6, ViewBytes: 7, Streams: 8,
 				StreamsPerID: 9, RequestsPerSecond: 10, SubscribedNames: 11, RequestBytes: 12}}},
 		"tenant with defaults": {ours + "kind: Tenant\nmetadata: {name: x}\nspec: {trustDomain: x.example}\n",
 			&tenancy.Tenant{TrustDomain: "x.example", TLSMinimum13: true}},
-		"grant": {ours + "kind: ServiceGrant\n" + head + "spec: {from: [{tenant: a, namespaces: [b, c]}, {tenant: d, all: true}], to: [{service: s, ports: [80, 443]}, {service: r, all: true}]}\n",
-			&tenancy.ServiceGrant{From: []tenancy.GrantFrom{{Tenant: "a", Namespaces: []string{"b", "c"}}, {Tenant: "d", All: true}},
+		"grant": {ours + "kind: ServiceGrant\n" + head + "spec: {from: [{tenant: a, namespaces: [b, c]}, {tenant: d, all: true}], to: [{service: s, ports: [80, 443]}, {service: r, all: true}], expiresAt: \"2027-01-31T12:00:00Z\"}\n",
+			&tenancy.ServiceGrant{Meta: ends, From: []tenancy.GrantFrom{{Tenant: "a", Namespaces: []string{"b", "c"}}, {Tenant: "d", All: true}},
 				To: []tenancy.GrantTo{{Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80, 443}}}, {Service: "r", Ports: tenancy.PortSet{All: true}}}}},
-		"request": {ours + "kind: ServiceRequest\n" + head + "spec: {to: {namespace: ns, service: s, ports: [80]}}\n",
-			&tenancy.ServiceRequest{Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}}},
-		"cluster grant": {ours + "kind: ClusterServiceGrant\nmetadata: {name: x}\nspec: {tenants: [a], to: [{namespace: ns, service: s, ports: [80]}]}\n",
-			&tenancy.ClusterServiceGrant{Tenants: []string{"a"}, To: []tenancy.ClusterGrantTo{{Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}}}}},
+		"request": {ours + "kind: ServiceRequest\n" + head + "spec: {to: {namespace: ns, service: s, ports: [80]}, expiresAt: \"2027-01-31T13:00:00+01:00\"}\n",
+			&tenancy.ServiceRequest{Meta: ends, Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}}},
+		"cluster grant": {ours + "kind: ClusterServiceGrant\nmetadata: {name: x}\nspec: {tenants: [a], to: [{namespace: ns, service: s, ports: [80]}], expiresAt: \"2027-01-31T12:00:00Z\"}\n",
+			&tenancy.ClusterServiceGrant{Meta: ends, Tenants: []string{"a"}, To: []tenancy.ClusterGrantTo{{Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}}}}},
 		"cluster grant for all": {ours + "kind: ClusterServiceGrant\nmetadata: {name: x}\nspec: {allTenants: true, to: [{namespace: ns, service: s, all: true}]}\n",
 			&tenancy.ClusterServiceGrant{AllTenants: true, To: []tenancy.ClusterGrantTo{{Namespace: "ns", Service: "s", Ports: tenancy.PortSet{All: true}}}}},
 		"policy": {ours + "kind: AccessPolicy\n" + head + `spec:
   selector: {matchLabels: {app: a, tier: ""}}
   action: Allow
+  scope: Namespace
+  mode: Enforce
+  expiresAt: "2027-01-31T12:00:00Z"
   rules:
   - from:
     - {namespace: w, serviceAccount: web}
@@ -147,21 +157,101 @@ status: {conditions: [{type: Accepted, status: "True", reason: Accepted, message
     - {tenant: g, namespace: h, serviceAccount: a.b}
     - {spiffeID: "spiffe://td.example/ns/x/sa/y"}
     - {granted: true}
+    - {plaintext: true}
+    - {spiffeIDPrefix: "spiffe://td.example/ns/x/sa/"}
+    - {spiffeIDPrefix: "spiffe://td.example/ns/"}
     ports: [8080]
     methods: [GET, M-SEARCH]
-    paths: [{exact: /a%20b}, {prefix: /b}, {prefix: /}, {exact: /c/}]
+    paths: [{exact: /a%20b}, {prefix: /b}, {prefix: /}, {exact: /c/}, {template: "/d/{*}/e/{**}"}]
     hosts: [orders.acme-shop]
     headers: [{name: X-A, exact: b}, {name: x-b, prefix: c}, {name: x_c, present: true}]
+    jwt: {provider: idp, optional: true, claims: [{path: [realm, roles], values: [admin, ops]}]}
   - from: [{all: true}]
-`, &tenancy.AccessPolicy{MatchLabels: map[string]string{"app": "a", "tier": ""}, Action: tenancy.Allow, Rules: []tenancy.AccessRule{{
+`, &tenancy.AccessPolicy{Meta: ends, MatchLabels: map[string]string{"app": "a", "tier": ""}, Action: tenancy.Allow, Rules: []tenancy.AccessRule{{
 			Sources: []tenancy.AccessSource{{Namespace: "w", ServiceAccount: "web"}, {Tenant: "g"}, {Tenant: "g", Namespace: "h", ServiceAccount: "a.b"},
-				{SPIFFEID: "spiffe://td.example/ns/x/sa/y"}, {Granted: true}},
+				{SPIFFEID: "spiffe://td.example/ns/x/sa/y"}, {Granted: true}, {Plaintext: true},
+				{SPIFFEIDPrefix: "spiffe://td.example/ns/x/sa/"}, {SPIFFEIDPrefix: "spiffe://td.example/ns/"}},
 			Ports: []uint16{8080}, Methods: []string{"GET", "M-SEARCH"},
-			Paths: []tenancy.PathMatch{{Value: "/a%20b"}, {Prefix: true, Value: "/b"}, {Prefix: true, Value: "/"}, {Value: "/c/"}},
+			Paths: []tenancy.PathMatch{{Value: "/a%20b"}, {Prefix: true, Value: "/b"}, {Prefix: true, Value: "/"}, {Value: "/c/"}, {Template: true, Value: "/d/{*}/e/{**}"}},
+			Token: &tenancy.TokenMatch{Provider: "idp", Optional: true, Claims: []tenancy.ClaimMatch{{Path: []string{"realm", "roles"}, Values: []string{"admin", "ops"}}}},
 			Hosts: []string{"orders.acme-shop"}, Headers: []tenancy.HeaderMatch{{Name: "x-a", Exact: "b"}, {Name: "x-b", Prefix: "c"}, {Name: "x_c", Present: true}},
 		}, {Sources: []tenancy.AccessSource{{All: true}}}}}},
+		"denying policy": {ours + "kind: AccessPolicy\n" + head + `spec:
+  selector: {}
+  scope: Tenant
+  mode: Observe
+  action: Deny
+  rules:
+  - from: [{all: true}]
+    notFrom: [{namespace: w, serviceAccount: web}, {tenant: g}, {granted: true}, {plaintext: true}, {spiffeID: "spiffe://td.example/ns/x/sa/y"}, {spiffeIDPrefix: "spiffe://td.example/ns/"}, {all: true}]
+    notPorts: [8080]
+    notMethods: [GET]
+    notPaths: [{exact: /a}, {prefix: /b}, {template: "/c/{*}"}]
+    notHosts: [a]
+`, &tenancy.AccessPolicy{TenantWide: true, Observe: true, Action: tenancy.Deny, Rules: []tenancy.AccessRule{{
+			Sources: []tenancy.AccessSource{{All: true}},
+			NotSources: []tenancy.AccessSource{{Namespace: "w", ServiceAccount: "web"}, {Tenant: "g"}, {Granted: true}, {Plaintext: true},
+				{SPIFFEID: "spiffe://td.example/ns/x/sa/y"}, {SPIFFEIDPrefix: "spiffe://td.example/ns/"}, {All: true}},
+			NotPorts: []uint16{8080}, NotMethods: []string{"GET"}, NotHosts: []string{"a"},
+			NotPaths: []tenancy.PathMatch{{Value: "/a"}, {Prefix: true, Value: "/b"}, {Template: true, Value: "/c/{*}"}},
+		}}}},
+		"auditing policy": {ours + "kind: AccessPolicy\n" + head + "spec: {selector: {}, action: Audit, rules: [{from: [{all: true}]}]}\n",
+			&tenancy.AccessPolicy{Action: tenancy.Audit, Rules: []tenancy.AccessRule{{Sources: []tenancy.AccessSource{{All: true}}}}}},
+		"cluster policy": {ours + "kind: ClusterAccessPolicy\nmetadata: {name: x}\n" + `spec:
+  tier: Admin
+  priority: 10
+  mode: Observe
+  expiresAt: "2027-01-31T12:00:00Z"
+  subjects: [{allTenants: true}, {tenants: [a]}, {namespaces: [b, c]}, {namespaceLabels: {bailiwick.dev/zone: pci}}]
+  rules:
+  - action: Deny
+    from:
+    - {namespace: w, serviceAccount: web}
+    - {tenant: g}
+    - {granted: true}
+    - {plaintext: true}
+    - {spiffeID: "spiffe://td.example/ns/x/sa/y"}
+    - {spiffeIDPrefix: "spiffe://td.example/ns/"}
+    - {all: true}
+    ports: [8080]
+    methods: [GET]
+    paths: [{exact: /a}, {prefix: /b}, {template: "/c/{*}"}]
+    hosts: [orders]
+    headers: [{name: x-a, exact: b}, {name: x-b, prefix: c}, {name: x_c, present: true}]
+    jwt: {provider: idp, optional: true, claims: [{path: [roles], values: [admin]}]}
+    notFrom: [{namespace: w, serviceAccount: web}, {tenant: g}, {granted: true}, {plaintext: true}, {spiffeID: "spiffe://td.example/ns/x/sa/y"}, {spiffeIDPrefix: "spiffe://td.example/ns/"}, {all: true}]
+    notPorts: [8081]
+    notMethods: [POST]
+    notPaths: [{exact: /a}, {prefix: /b}, {template: "/c/{*}"}]
+    notHosts: [b]
+  - {action: Pass, from: [{all: true}]}
+`, clusterPolicy()},
+		"baseline policy": {ours + "kind: ClusterAccessPolicy\nmetadata: {name: x}\nspec: {tier: Baseline, priority: 0, subjects: [{tenants: [a]}], rules: [{action: Allow, from: [{tenant: a}]}, {action: Audit, from: [{all: true}]}]}\n",
+			&tenancy.ClusterAccessPolicy{Baseline: true, Subjects: []tenancy.Subject{{Tenants: []string{"a"}}}, Rules: []tenancy.ClusterRule{
+				{Action: tenancy.Allow, AccessRule: tenancy.AccessRule{Sources: []tenancy.AccessSource{{Tenant: "a"}}}},
+				{Action: tenancy.Audit, AccessRule: tenancy.AccessRule{Sources: []tenancy.AccessSource{{All: true}}}},
+			}}},
+		"peer TLS": {ours + "kind: PeerTLS\n" + head + "spec: {selector: {matchLabels: {app: a}}, ports: [8080], mode: Permissive, until: \"2027-01-31T12:00:00Z\", enforceAtEnd: true}\n",
+			&tenancy.PeerTLS{MatchLabels: map[string]string{"app": "a"}, Ports: []uint16{8080}, Permissive: true, Until: ends.Expires, EnforceAtEnd: true}},
 		"policy for all Pods": {ours + "kind: AccessPolicy\n" + head + "spec: {selector: {}, action: Deny, rules: [{from: [{all: true}]}]}\n",
 			&tenancy.AccessPolicy{Action: tenancy.Deny, Rules: []tenancy.AccessRule{{Sources: []tenancy.AccessSource{{All: true}}}}}},
+	}
+}
+
+func clusterPolicy() *tenancy.ClusterAccessPolicy {
+	sources := []tenancy.AccessSource{{Namespace: "w", ServiceAccount: "web"}, {Tenant: "g"}, {Granted: true}, {Plaintext: true},
+		{SPIFFEID: "spiffe://td.example/ns/x/sa/y"}, {SPIFFEIDPrefix: "spiffe://td.example/ns/"}, {All: true}}
+	paths := []tenancy.PathMatch{{Value: "/a"}, {Prefix: true, Value: "/b"}, {Template: true, Value: "/c/{*}"}}
+	return &tenancy.ClusterAccessPolicy{
+		Meta:     tenancy.Meta{Expires: time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC).Unix()},
+		Priority: 10, Observe: true,
+		Subjects: []tenancy.Subject{{AllTenants: true}, {Tenants: []string{"a"}}, {Namespaces: []string{"b", "c"}}, {Labels: map[string]string{"bailiwick.dev/zone": "pci"}}},
+		Rules: []tenancy.ClusterRule{{Action: tenancy.Deny, AccessRule: tenancy.AccessRule{
+			Sources: sources, Ports: []uint16{8080}, Methods: []string{"GET"}, Paths: paths, Hosts: []string{"orders"},
+			Headers:    []tenancy.HeaderMatch{{Name: "x-a", Exact: "b"}, {Name: "x-b", Prefix: "c"}, {Name: "x_c", Present: true}},
+			Token:      &tenancy.TokenMatch{Provider: "idp", Optional: true, Claims: []tenancy.ClaimMatch{{Path: []string{"roles"}, Values: []string{"admin"}}}},
+			NotSources: sources, NotPorts: []uint16{8081}, NotMethods: []string{"POST"}, NotPaths: paths, NotHosts: []string{"b"},
+		}}, {Action: tenancy.Pass, AccessRule: tenancy.AccessRule{Sources: []tenancy.AccessSource{{All: true}}}}},
 	}
 }
 

@@ -87,7 +87,7 @@ func TestList(t *testing.T) {
 	require.Len(t, got.Entries, 4)
 	require.Equal(t, []string{
 		"items[1].metadata.name: given twice",
-		"items[2].kind: \"List\" of \"v1\" is not read, only Namespace, Service, Pod, EndpointSlice, Tenant, ServiceGrant, ServiceRequest, ClusterServiceGrant, AccessPolicy and List",
+		"items[2].kind: \"List\" of \"v1\" is not read, only Namespace, Service, Pod, EndpointSlice, Tenant, ServiceGrant, ServiceRequest, ClusterServiceGrant, AccessPolicy, ClusterAccessPolicy, PeerTLS and List",
 		"items[3]: expected an object, got a number",
 	}, texts(got))
 	require.Equal(t, 12, got.Errors()[0].Line)

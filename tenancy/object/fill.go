@@ -21,6 +21,10 @@ type filler struct {
 
 // fill sets dst; false means that it was left as it was.
 func (f *filler) fill(path *field.Path, t *tree, dst reflect.Value) bool {
+	if dst.Kind() == reflect.Pointer && dst.Type().Elem().Kind() == reflect.Int32 && t.scalar == int64(0) {
+		dst.Set(reflect.New(dst.Type().Elem())) // where zero is a value, the field is a pointer
+		return true
+	}
 	if f.strict && (t.isNull() || t.scalar == "" || t.scalar == int64(0)) && strings.HasPrefix(path.String(), "spec") {
 		f.add(path, "is empty: give a value or leave the field out")
 		return false

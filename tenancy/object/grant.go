@@ -14,6 +14,7 @@ func FromServiceGrant(in *v1alpha1.ServiceGrant) (*tenancy.ServiceGrant, []Field
 	p := &problems{}
 	spec := field.NewPath("spec")
 	out := &tenancy.ServiceGrant{Meta: metaOf(p, in)}
+	out.Expires = timestamp(p, spec.Child("expiresAt"), in.Spec.ExpiresAt)
 	if at := spec.Child("from"); required(p, at, in.Spec.From, maxList) {
 		for i, from := range in.Spec.From {
 			out.From = append(out.From, grantFrom(p, at.Index(i), from))
@@ -53,6 +54,7 @@ func FromServiceRequest(in *v1alpha1.ServiceRequest) (*tenancy.ServiceRequest, [
 	p := &problems{}
 	to := namespacedService(p, field.NewPath("spec", "to"), in.Spec.To)
 	out := &tenancy.ServiceRequest{Meta: metaOf(p, in)}
+	out.Expires = timestamp(p, field.NewPath("spec", "expiresAt"), in.Spec.ExpiresAt)
 	if errs := p.errors(); len(errs) > 0 {
 		return out, errs
 	}
@@ -66,6 +68,7 @@ func FromClusterServiceGrant(in *v1alpha1.ClusterServiceGrant) (*tenancy.Cluster
 	p := &problems{}
 	spec := field.NewPath("spec")
 	out := &tenancy.ClusterServiceGrant{Meta: metaOf(p, in), AllTenants: in.Spec.AllTenants}
+	out.Expires = timestamp(p, spec.Child("expiresAt"), in.Spec.ExpiresAt)
 	switch at := spec.Child("tenants"); {
 	case in.Spec.AllTenants == (in.Spec.Tenants != nil):
 		p.add(spec, "exactly one of tenants and allTenants: true is required")

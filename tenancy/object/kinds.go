@@ -39,6 +39,8 @@ func kinds() []kindInfo {
 		{ours, "ServiceRequest", tenancy.KindServiceRequest, true, true, func() metav1.Object { return &v1alpha1.ServiceRequest{} }, subdomain},
 		{ours, "ClusterServiceGrant", tenancy.KindClusterServiceGrant, false, true, func() metav1.Object { return &v1alpha1.ClusterServiceGrant{} }, subdomain},
 		{ours, "AccessPolicy", tenancy.KindAccessPolicy, true, true, func() metav1.Object { return &v1alpha1.AccessPolicy{} }, subdomain},
+		{ours, "ClusterAccessPolicy", tenancy.KindClusterAccessPolicy, false, true, func() metav1.Object { return &v1alpha1.ClusterAccessPolicy{} }, subdomain},
+		{ours, "PeerTLS", tenancy.KindPeerTLS, true, true, func() metav1.Object { return &v1alpha1.PeerTLS{} }, subdomain},
 	}
 }
 
@@ -153,6 +155,10 @@ func Convert(obj metav1.Object, opts Options) (out tenancy.Object, errs []FieldE
 		return FromClusterServiceGrant(o)
 	case *v1alpha1.AccessPolicy:
 		return FromAccessPolicy(o)
+	case *v1alpha1.ClusterAccessPolicy:
+		return FromClusterAccessPolicy(o)
+	case *v1alpha1.PeerTLS:
+		return FromPeerTLS(o)
 	}
 	return nil, []FieldError{{"kind", "not read"}}
 }
@@ -176,7 +182,11 @@ func closed(o tenancy.Object) tenancy.Object {
 	case *tenancy.ClusterServiceGrant:
 		return &tenancy.ClusterServiceGrant{Meta: o.Meta}
 	case *tenancy.AccessPolicy:
-		return &tenancy.AccessPolicy{Meta: o.Meta, MatchLabels: o.MatchLabels, Action: o.Action, Invalid: true}
+		return &tenancy.AccessPolicy{Meta: o.Meta, TenantWide: o.TenantWide, MatchLabels: o.MatchLabels, Action: o.Action, Observe: o.Observe, Invalid: true}
+	case *tenancy.ClusterAccessPolicy:
+		return closedCluster(o)
+	case *tenancy.PeerTLS:
+		return &tenancy.PeerTLS{Meta: o.Meta, MatchLabels: o.MatchLabels, Invalid: true}
 	}
 	return nil
 }

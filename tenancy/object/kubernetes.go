@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -81,6 +82,19 @@ func FromNamespace(in *corev1.Namespace) (*tenancy.Namespace, []FieldError) {
 			p.add(at, "%s: %s", quote(tenant), errs[0])
 		}
 		out.Tenant = tenant
+	}
+	for _, key := range sortedKeys(in.Labels) {
+		if !strings.HasPrefix(key, guardedPrefix) || key == v1alpha1.TenantLabel {
+			continue
+		}
+		if errs := append(content.IsLabelKey(key), content.IsLabelValue(in.Labels[key])...); len(errs) > 0 {
+			p.add(field.NewPath("metadata", "labels").Key(key), "%s", errs[0])
+			continue
+		}
+		if out.Labels == nil {
+			out.Labels = make(map[string]string)
+		}
+		out.Labels[key] = in.Labels[key]
 	}
 	return result(out, p)
 }

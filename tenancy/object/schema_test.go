@@ -114,7 +114,7 @@ func (w *schemaWalk) object(path *field.Path, schema, value map[string]any) {
 	}
 	if additional, ok := schema["additionalProperties"].(map[string]any); ok {
 		for k, v := range value {
-			w.walk(path.Child(k), additional, v)
+			w.walk(child(path, k), additional, v)
 		}
 		return
 	}
@@ -171,7 +171,12 @@ func (m mutation) apply(t *testing.T, doc map[string]any) []byte {
 	var at any
 	require.NoError(t, json.Unmarshal(raw, &at))
 	root := at
-	steps := strings.FieldsFunc(m.path.String(), func(r rune) bool { return strings.ContainsRune(".[]", r) })
+	// A key in brackets may hold dots.
+	inside := false
+	steps := strings.FieldsFunc(m.path.String(), func(r rune) bool {
+		inside = inside && r != ']' || r == '['
+		return r == '[' || r == ']' || r == '.' && !inside
+	})
 	for _, step := range steps[:len(steps)-1] {
 		switch p := at.(type) {
 		case map[string]any:
@@ -202,11 +207,13 @@ func atoi(t *testing.T, s string) int {
 // refuses of a spec by its schema, Decode refuses at the same field.
 func TestSchemaAgrees(t *testing.T) {
 	for file, docs := range map[string][]string{
-		"tenants":              {"tenant"},
-		"servicegrants":        {"grant"},
-		"servicerequests":      {"request"},
-		"clusterservicegrants": {"cluster grant", "cluster grant for all"},
-		"accesspolicies":       {"policy"},
+		"tenants":               {"tenant"},
+		"servicegrants":         {"grant"},
+		"servicerequests":       {"request"},
+		"clusterservicegrants":  {"cluster grant", "cluster grant for all"},
+		"accesspolicies":        {"policy", "denying policy"},
+		"clusteraccesspolicies": {"cluster policy"},
+		"peertls":               {"peer TLS"},
 	} {
 		t.Run(file, func(t *testing.T) {
 			schema := specSchema(t, file)
@@ -295,7 +302,7 @@ func TestEveryStringAndListIsBounded(t *testing.T) {
 			}
 		}
 	}
-	for _, file := range []string{"tenants", "servicegrants", "servicerequests", "clusterservicegrants", "accesspolicies"} {
+	for _, file := range []string{"tenants", "servicegrants", "servicerequests", "clusterservicegrants", "accesspolicies", "clusteraccesspolicies", "peertls"} {
 		check(file, specSchema(t, file))
 	}
 }

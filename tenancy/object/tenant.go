@@ -1,8 +1,10 @@
 package object
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/policy"
 	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
@@ -27,6 +30,15 @@ const (
 	maxHeaderName        = 128
 	maxTrustDomain       = 255
 	maxLimit             = 1_000_000_000
+	maxSPIFFEID          = 512
+	maxClaims            = 16
+	maxClaimPath         = 8
+	maxClaimName         = 256
+	maxProviders         = 16
+	maxAudiences         = 16
+	maxIssuer            = 512
+	maxJWKS              = 65536
+	maxPriority          = 1000
 )
 
 // FromTenant reads a Tenant; nil if there are errors.
@@ -68,6 +80,31 @@ func FromTenant(in *v1alpha1.Tenant) (*tenancy.Tenant, []FieldError) {
 			notOneOf(p, spec.Child("tls", "minimumVersion"), tls.MinimumVersion, "1.2", "1.3")
 		}
 	}
+	if tls := in.Spec.TLS; tls != nil {
+		switch tls.Peers {
+		case "", "Strict":
+		case "Permissive":
+			out.Permissive = true
+		default:
+			notOneOf(p, spec.Child("tls", "peers"), tls.Peers, "Strict", "Permissive")
+		}
+	}
+	if in.Spec.AdminNamespace != "" {
+		name(p, spec.Child("adminNamespace"), in.Spec.AdminNamespace)
+		out.AdminNamespace = string(in.Spec.AdminNamespace)
+	}
+	if in.Spec.JWT != nil {
+		out.Providers = providers(p, spec.Child("jwt", "providers"), in.Spec.JWT.Providers)
+	}
+	pace(p, spec, in, out)
+	if l := in.Spec.Limits; l != nil {
+		out.Limits = limits(p, spec.Child("limits"), l)
+	}
+	return result(out, p)
+}
+
+// pace reads how fast things go and end.
+func pace(p *problems, spec *field.Path, in *v1alpha1.Tenant, out *tenancy.Tenant) {
 	if d := in.Spec.Debounce; d != nil {
 		at := spec.Child("debounce")
 		out.Quiet = duration(p, at.Child("quiet"), d.Quiet, time.Millisecond, time.Minute)
@@ -81,10 +118,72 @@ func FromTenant(in *v1alpha1.Tenant) (*tenancy.Tenant, []FieldError) {
 		out.MaxConnectionAge = duration(p, at.Child("maxConnectionAge"), c.MaxConnectionAge, time.Second, 720*time.Hour)
 		out.MaxStreamAge = duration(p, at.Child("maxStreamAge"), c.MaxStreamAge, time.Second, 720*time.Hour)
 	}
-	if l := in.Spec.Limits; l != nil {
-		out.Limits = limits(p, spec.Child("limits"), l)
+}
+
+// providers reads the issuers of tokens, sorted by name.
+func providers(p *problems, list *field.Path, in []v1alpha1.JWTProvider) []policy.Provider {
+	if !required(p, list, in, maxProviders) {
+		return nil
 	}
-	return result(out, p)
+	var out []policy.Provider
+	seen, issuers := make(map[v1alpha1.Name]bool), make(map[string]bool)
+	for i, one := range in {
+		at := list.Index(i)
+		name(p, at.Child("name"), one.Name)
+		unique(p, at.Child("name"), seen, one.Name)
+		text(p, at.Child("issuer"), one.Issuer, maxIssuer)
+		unique(p, at.Child("issuer"), issuers, one.Issuer)
+		made := policy.Provider{Name: string(one.Name), Issuer: one.Issuer, JWKS: one.JWKS}
+		if required(p, at.Child("audiences"), one.Audiences, maxAudiences) {
+			made.Audiences = texts64(p, at.Child("audiences"), one.Audiences)
+		}
+		keySet(p, at.Child("jwks"), one.JWKS)
+		out = append(out, made)
+	}
+	slices.SortFunc(out, func(a, b policy.Provider) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// keySet checks that a JSON Web Key Set holds public keys, and no secret ones:
+// what signs is not for proxies to have.
+func keySet(p *problems, at *field.Path, s string) {
+	var set struct {
+		Keys []map[string]any `json:"keys"`
+	}
+	switch {
+	case s == "":
+		p.add(at, "required")
+		return
+	case len(s) > maxJWKS:
+		p.add(at, "longer than %d bytes", maxJWKS)
+		return
+	case json.Unmarshal([]byte(s), &set) != nil || len(set.Keys) == 0:
+		p.add(at, "is no JSON Web Key Set with at least one key")
+		return
+	}
+	for i, key := range set.Keys {
+		_, private := key["d"]
+		_, shared := key["k"]
+		switch kty := key["kty"]; {
+		case private || shared:
+			p.add(at, "key %d: is secret; only public keys belong here", i)
+		case kty != "RSA" && kty != "EC" && kty != "OKP":
+			p.add(at, "key %d: kty is none of RSA, EC, OKP", i)
+		}
+	}
+}
+
+// timestamp reads a point in time as seconds since the Unix epoch; empty is 0.
+func timestamp(p *problems, at *field.Path, in v1alpha1.Timestamp) int64 {
+	if in == "" {
+		return 0
+	}
+	t, err := time.Parse(time.RFC3339, string(in))
+	if err != nil || strings.Contains(string(in), ".") || t.Unix() <= 0 {
+		p.add(at, "%s is no time such as 2027-01-31T12:00:00Z", quote(string(in)))
+		return 0
+	}
+	return t.Unix()
 }
 
 func trustDomain(p *problems, at *field.Path, name string) {

@@ -119,3 +119,12 @@ type Decision struct {
 	// By is "<namespace>/<policy>" or one of the By constants.
 	By string
 }
+
+// Provider issues tokens whose claims conditions may speak about.
+type Provider struct {
+	Name, Issuer string
+	// Audiences of which a token must have one.
+	Audiences []string
+	// JWKS are the issuer's public keys as a JSON Web Key Set.
+	JWKS string
+}

@@ -41,6 +41,10 @@ type ServiceGrantSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	To []GrantService `json:"to"`
+	// ExpiresAt is when the grant ends, as if it were removed.
+	//
+	// +optional
+	ExpiresAt Timestamp `json:"expiresAt,omitempty"`
 }
 
 // GrantConsumer names namespaces of a tenant, or all that it has.
@@ -121,6 +125,10 @@ type ServiceRequestSpec struct {
 	//
 	// +required
 	To NamespacedService `json:"to"`
+	// ExpiresAt is when the request ends, as if it were removed.
+	//
+	// +optional
+	ExpiresAt Timestamp `json:"expiresAt,omitempty"`
 }
 
 // NamespacedService names a service anywhere, and its service ports.
@@ -200,6 +208,10 @@ type ClusterServiceGrantSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	To []NamespacedService `json:"to"`
+	// ExpiresAt is when the grant ends, as if it were removed.
+	//
+	// +optional
+	ExpiresAt Timestamp `json:"expiresAt,omitempty"`
 }
 
 // ClusterServiceGrantList is what the API server answers to a list.

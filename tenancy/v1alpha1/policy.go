@@ -7,7 +7,9 @@ import (
 // AccessPolicy decides who may call the Pods of its namespace that it selects.
 // A matching Deny refuses; else, if any Allow selects the Pod, one of them has
 // to match; else the tenant's default action decides. Whatever a policy says,
-// only the own tenant and holders of a live grant ever get so far.
+// only the own tenant and holders of a live grant ever get so far. What the
+// platform says by ClusterAccessPolicies of tier Admin comes before, what it
+// says by those of tier Baseline before the default.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -29,15 +31,35 @@ type AccessPolicy struct {
 
 // AccessPolicySpec says which Pods are protected, and from or for whom.
 type AccessPolicySpec struct {
-	// Selector picks Pods of the policy's namespace; {} picks all of them.
+	// Scope is where Selector looks: in the policy's namespace, or in all
+	// namespaces of the tenant, which only a policy in the tenant's admin
+	// namespace may say.
+	//
+	// +optional
+	// +kubebuilder:default=Namespace
+	// +kubebuilder:validation:Enum=Namespace;Tenant
+	Scope string `json:"scope,omitempty"`
+	// Selector picks Pods within Scope; {} picks all of them.
 	//
 	// +required
 	Selector *PodSelector `json:"selector"`
-	// Action is what happens to a request that one of Rules matches.
+	// Action is what happens to a request that one of Rules matches. Audit
+	// writes it to the access log, whatever becomes of it.
 	//
 	// +required
-	// +kubebuilder:validation:Enum=Allow;Deny
+	// +kubebuilder:validation:Enum=Allow;Deny;Audit
 	Action string `json:"action"`
+	// Mode Observe changes no outcome: what it would change is written to the
+	// access log.
+	//
+	// +optional
+	// +kubebuilder:default=Enforce
+	// +kubebuilder:validation:Enum=Enforce;Observe
+	Mode string `json:"mode,omitempty"`
+	// ExpiresAt is when the policy ends, as if it were removed.
+	//
+	// +optional
+	ExpiresAt Timestamp `json:"expiresAt,omitempty"`
 	// Rules, of which one has to match.
 	//
 	// +required
@@ -72,6 +94,14 @@ type AccessRule struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	From []AccessSource `json:"from"`
+	// NotFrom are callers that the rule is not about, though From names them.
+	// Only rules that deny may have it.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	NotFrom []AccessSource `json:"notFrom,omitempty"`
 	// Ports are Pod ports, not service ports; left out, the rule is for all.
 	//
 	// +optional
@@ -107,7 +137,85 @@ type AccessRule struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Headers []HeaderMatch `json:"headers,omitempty"`
+	// JWT that the request has to carry, with all these claims.
+	//
+	// +optional
+	JWT *JWTMatch `json:"jwt,omitempty"`
+	// NotPorts, NotMethods, NotPaths and NotHosts are what the rule is not
+	// about. Only rules that deny may have them.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	NotPorts []Port `json:"notPorts,omitempty"`
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	NotMethods []Method `json:"notMethods,omitempty"`
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	NotPaths []PathMatch `json:"notPaths,omitempty"`
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	NotHosts []Host `json:"notHosts,omitempty"`
 }
+
+// JWTMatch is a token of one of the tenant's providers, and what it says.
+type JWTMatch struct {
+	// Provider is the name of one of the Tenant's jwt.providers.
+	//
+	// +required
+	Provider Name `json:"provider"`
+	// Optional lets requests without a token pass on to other rules; left out,
+	// every request to the ports of the rule needs a valid one.
+	//
+	// +optional
+	Optional bool `json:"optional,omitempty"`
+	// Claims that the token has to have, all of them.
+	//
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Claims []ClaimMatch `json:"claims"`
+}
+
+// ClaimMatch is a claim and what it has to be. A claim that is a list needs one
+// element that is so.
+type ClaimMatch struct {
+	// Path leads to the claim: one name, or several through nested objects.
+	//
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	Path []ClaimName `json:"path"`
+	// Values of which it has to be one, all of it.
+	//
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Values []ClaimValue `json:"values"`
+}
+
+// ClaimName is the name of a claim.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=256
+type ClaimName string
+
+// ClaimValue is the text of a claim.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=1024
+type ClaimValue string
 
 // Method is an HTTP method.
 //
@@ -140,6 +248,12 @@ type AccessSource struct {
 	//
 	// +optional
 	Granted *bool `json:"granted,omitempty"`
+	// Plaintext are callers without a certificate, who have no identity. They
+	// get to ports that a PeerTLS makes Permissive, and no other source, all
+	// included, names them.
+	//
+	// +optional
+	Plaintext *bool `json:"plaintext,omitempty"`
 	// SPIFFEID of one workload, spiffe://<trust domain>/ns/<namespace>/sa/<account>.
 	//
 	// +optional
@@ -147,7 +261,16 @@ type AccessSource struct {
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:Pattern=`^spiffe://[a-z0-9._-]+/ns/[a-z0-9]([-a-z0-9]*[a-z0-9])?/sa/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	SPIFFEID string `json:"spiffeID,omitempty"`
-	// Tenant of the callers; left out, the policy's own.
+	// SPIFFEIDPrefix is the beginning of IDs, up to a slash: all that the floor
+	// lets in of a trust domain, spiffe://<trust domain>/ns/, or of one
+	// namespace of it, spiffe://<trust domain>/ns/<namespace>/sa/.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^spiffe://[a-z0-9._-]+/ns/([a-z0-9]([-a-z0-9]*[a-z0-9])?/sa/)?$`
+	SPIFFEIDPrefix string `json:"spiffeIDPrefix,omitempty"`
+	// Tenant of the callers; left out, that of the workload that is called.
 	//
 	// +optional
 	Tenant Name `json:"tenant,omitempty"`
@@ -162,10 +285,12 @@ type AccessSource struct {
 	ServiceAccount ServiceAccountName `json:"serviceAccount,omitempty"`
 }
 
-// PathMatch is a path, or the beginning of one by whole segments: /a is the
-// beginning of /a and of /a/b, not of /ab.
+// PathMatch is a path, the beginning of one by whole segments (/a is the
+// beginning of /a and of /a/b, not of /ab), or a template: in /orders/{*}/items
+// {*} stands for one segment, and {**} at the end for all that is left, which
+// is not nothing.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.exact) != has(self.prefix)",message="exactly one of exact and prefix is required"
+// +kubebuilder:validation:XValidation:rule="(has(self.exact) ? 1 : 0) + (has(self.prefix) ? 1 : 0) + (has(self.template) ? 1 : 0) == 1",message="exactly one of exact, prefix and template is required"
 type PathMatch struct {
 	// Exact path.
 	//
@@ -181,6 +306,13 @@ type PathMatch struct {
 	// +kubebuilder:validation:MaxLength=1024
 	// +kubebuilder:validation:Pattern=`^/([^?#\\\s]*[^?#\\\s/])?$`
 	Prefix string `json:"prefix,omitempty"`
+	// Template of segments, with {*} or {**} in the place of at least one.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:Pattern=`^(/[^?#\\\s/]+)+$`
+	Template string `json:"template,omitempty"`
 }
 
 // HeaderMatch is a request header and what its value has to be.

@@ -31,6 +31,8 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&ServiceRequest{}, &ServiceRequestList{},
 		&ClusterServiceGrant{}, &ClusterServiceGrantList{},
 		&AccessPolicy{}, &AccessPolicyList{},
+		&ClusterAccessPolicy{}, &ClusterAccessPolicyList{},
+		&PeerTLS{}, &PeerTLSList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion())
 	return nil

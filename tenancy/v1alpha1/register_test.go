@@ -10,7 +10,7 @@ import (
 func TestAddToScheme(t *testing.T) {
 	scheme := runtime.NewScheme()
 	require.NoError(t, AddToScheme(scheme))
-	for _, kind := range []string{"Tenant", "ServiceGrant", "ServiceRequest", "ClusterServiceGrant", "AccessPolicy"} {
+	for _, kind := range []string{"Tenant", "ServiceGrant", "ServiceRequest", "ClusterServiceGrant", "AccessPolicy", "ClusterAccessPolicy", "PeerTLS"} {
 		for _, name := range []string{kind, kind + "List"} {
 			obj, err := scheme.New(GroupVersion().WithKind(name))
 			require.NoError(t, err)

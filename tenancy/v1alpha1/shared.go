@@ -32,6 +32,14 @@ type ServiceAccountName string
 // +kubebuilder:validation:Maximum=65535
 type Port int32
 
+// Timestamp is a point in time as RFC 3339 has it, such as
+// 2027-01-31T12:00:00Z.
+//
+// +kubebuilder:validation:MaxLength=40
+// +kubebuilder:validation:Format=date-time
+// +kubebuilder:validation:Pattern=`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})$`
+type Timestamp string
+
 // The condition types of every kind of this package.
 const (
 	// ConditionAccepted is true if the object is valid as written.

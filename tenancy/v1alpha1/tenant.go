@@ -46,6 +46,11 @@ type TenantSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=256
 	Namespaces []NamespacePattern `json:"namespaces,omitempty"`
+	// AdminNamespace is the one of the tenant's namespaces whose AccessPolicies
+	// may have scope Tenant.
+	//
+	// +optional
+	AdminNamespace Name `json:"adminNamespace,omitempty"`
 	// OutboundPolicy says what happens to requests that leave for no visible
 	// service: RegistryOnly refuses them, AllowAny passes them on unchanged.
 	//
@@ -70,6 +75,10 @@ type TenantSpec struct {
 	//
 	// +optional
 	TLS *TLS `json:"tls,omitempty"`
+	// JWT says whose tokens the tenant's policies may speak about.
+	//
+	// +optional
+	JWT *JWT `json:"jwt,omitempty"`
 	// Suspended takes everything away from the tenant's workloads, as if none of
 	// its namespaces carried the label.
 	//
@@ -97,6 +106,53 @@ type TLS struct {
 	// +kubebuilder:default="1.3"
 	// +kubebuilder:validation:Enum="1.2";"1.3"
 	MinimumVersion string `json:"minimumVersion,omitempty"`
+	// Peers says what the tenant's PeerTLS objects may go down to: Strict lets
+	// nobody in without a certificate, whatever they say.
+	//
+	// +optional
+	// +kubebuilder:default=Strict
+	// +kubebuilder:validation:Enum=Strict;Permissive
+	Peers string `json:"peers,omitempty"`
+}
+
+// JWT are the issuers of tokens that policies of the tenant may speak about.
+type JWT struct {
+	// Providers of tokens.
+	//
+	// +required
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Providers []JWTProvider `json:"providers"`
+}
+
+// JWTProvider issues tokens.
+type JWTProvider struct {
+	// Name that rules use.
+	//
+	// +required
+	Name Name `json:"name"`
+	// Issuer is what the claim iss has to be.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Issuer string `json:"issuer"`
+	// Audiences of which the claim aud has to have one: a token that was made
+	// for somebody else is none.
+	//
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Audiences []ClaimValue `json:"audiences"`
+	// JWKS are the issuer's public keys, a JSON Web Key Set.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	JWKS string `json:"jwks"`
 }
 
 // Duration is a time span such as 100ms, 1.5s or 1h30m.
