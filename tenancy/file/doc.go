@@ -24,4 +24,6 @@
 //  4. Removing a file, or a folder below those two, removes its objects.
 //  5. Only files whose content changed are decoded, only objects that differ
 //     become events, in an order that depends on the directory alone.
+//  6. What a change costs follows from what was noticed, not from how much there
+//     is. What goes unnoticed is found by a walk, after Recheck at the latest.
 package file

@@ -19,9 +19,10 @@ import (
 // it is broken. Passes happen at arbitrary moments between the changes.
 func TestAnyHistoryIsAFreshLoad(t *testing.T) {
 	base := t.TempDir()
-	runs := 0
+	runs, glanced, walked := 0, 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		runs++
+		noticed := make(map[string]bool)
 		dir := filepath.Join(base, fmt.Sprint(runs))
 		put(t, dir, "platform/keep.yaml", tenant("acme")+tenant("globex")+namespace("a", "acme"))
 		put(t, dir, "tenants/acme/keep.yaml", service("a", "keep", "1"))
@@ -36,7 +37,15 @@ func TestAnyHistoryIsAFreshLoad(t *testing.T) {
 			for _, f := range sc.files {
 				dirty[f.real] = true
 			}
-			events, again := s.store.pass(sc, dirty)
+			events, again, ok := s.store.glance(noticed)
+			if ok {
+				glanced++
+			} else {
+				walked++
+				events, again = s.store.pass(sc, dirty)
+			}
+			clear(noticed)
+			s.store.report()
 			require.False(rt, again)
 			for _, ev := range events {
 				require.False(rt, reflect.DeepEqual(now[ev.Ref], ev.Object), "an event without a difference")
@@ -50,7 +59,7 @@ func TestAnyHistoryIsAFreshLoad(t *testing.T) {
 		}
 		pass()
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
-			step(rt, t, dir)
+			step(rt, t, dir, noticed)
 			if rapid.Bool().Draw(rt, "pass") {
 				pass()
 			}
@@ -72,10 +81,53 @@ func TestAnyHistoryIsAFreshLoad(t *testing.T) {
 		}
 		require.NoError(t, os.RemoveAll(dir))
 	})
+	require.Positive(t, glanced)
+	require.Positive(t, walked)
 }
 
-// step changes the directory at one place.
-func step(rt *rapid.T, t *testing.T, dir string) {
+// What a change costs is the same in a directory of any size.
+func TestCostOfAChange(t *testing.T) {
+	cost := func(files int) float64 {
+		dir := mesh(t)
+		for i := range files {
+			put(t, dir, fmt.Sprintf("tenants/acme/%04d.yaml", i), service("a", fmt.Sprint("s", i), "1"))
+		}
+		s, err := New(config(dir))
+		require.NoError(t, err)
+		s.Load()
+		name := filepath.Join(dir, "tenants/acme/0007.yaml")
+		text := [2]string{service("a", "s7", "1"), service("a", "s7", "2")}
+		runs := 0
+		return testing.AllocsPerRun(20, func() {
+			runs++
+			require.NoError(t, os.WriteFile(name, []byte(text[runs%2]), 0o600))
+			events, again, ok := s.store.glance(map[string]bool{name: true})
+			require.True(t, ok && !again)
+			require.Len(t, events, 1)
+			require.Empty(t, s.store.report().Errors)
+		})
+	}
+	small, large := cost(20), cost(1000)
+	require.InDelta(t, small, large, small/50)
+}
+
+// step changes the directory at one place, and notes the paths that are noticed
+// of it: those of the watched folders.
+func step(rt *rapid.T, t *testing.T, dir string, noticed map[string]bool) {
+	before := tree(t, dir)
+	defer func() {
+		after := tree(t, dir)
+		for p, sum := range before {
+			if after[p] != sum {
+				noticed[p] = true
+			}
+		}
+		for p := range after {
+			if _, was := before[p]; !was {
+				noticed[p] = true
+			}
+		}
+	}()
 	files := []string{"platform/x.yaml", "platform/sub/y.yaml", "tenants/acme/x.yaml", "tenants/acme/s/y.yml", "tenants/globex/x.yaml", "tenants/globex/s/z.yaml"}
 	name := rapid.SampledFrom(files).Draw(rt, "file")
 	switch rapid.SampledFrom([]string{"write", "swap", "write", "remove", "rename", "folder"}).Draw(rt, "do") {
@@ -114,4 +166,20 @@ func content(rt *rapid.T) string {
 		}
 	}
 	return b.String()
+}
+
+// tree is all paths of a directory with their content.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := make(map[string]string)
+	require.NoError(t, filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			out[p] = ""
+			return err
+		}
+		raw, err := os.ReadFile(p)
+		out[p] = "=" + string(raw)
+		return err
+	}))
+	return out
 }

@@ -18,7 +18,7 @@ func (s *store) report() Report {
 	held := maps.Clone(s.heldFolders)
 	namespaces := make(map[string]bool)
 	complete := !s.waiting
-	for _, st := range s.files {
+	for _, st := range s.troubled {
 		r.Errors = append(r.Errors, st.errors...)
 		if st.parsed || !st.atStart {
 			continue
@@ -42,10 +42,7 @@ func (s *store) report() Report {
 		}
 	}
 	// What never was good and would, by its absence, take something away.
-	for ref, c := range s.winners {
-		if c.entry.Object != nil || s.applied[ref] != nil {
-			continue
-		}
+	for ref := range s.objectless {
 		switch ref.Kind {
 		case tenancy.KindTenant:
 			held[ref.Key.Name] = true

@@ -44,6 +44,10 @@ type scanned struct {
 	misplaced map[string]string
 	// tenants is whether the folder tenants/ is there.
 	tenants bool
+	// folders are the real folders that were walked, with their relative paths;
+	// linked is whether some link led to one of them or to a file.
+	folders map[string]string
+	linked  bool
 }
 
 // found is one file.
@@ -58,6 +62,7 @@ func newScanner(root string, watch func(string)) *scanner {
 	}
 	return &scanner{root: root, watch: watch, out: scanned{
 		files: make(map[string]found), unreadable: make(map[string]error), misplaced: make(map[string]string),
+		folders: make(map[string]string),
 	}}
 }
 
@@ -68,6 +73,7 @@ func (s *scanner) walk() scanned {
 		s.out.unreadable["."] = err
 		return s.out
 	}
+	s.out.linked = real != s.root
 	s.folder(".", real, real)
 	return s.out
 }
@@ -82,6 +88,7 @@ func (s *scanner) folder(rel, real, within string) {
 	s.below = append(s.below, real)
 	defer func() { s.below = s.below[:len(s.below)-1] }()
 	s.watch(real)
+	s.out.folders[real] = rel
 	entries, err := os.ReadDir(real)
 	if err != nil {
 		s.out.unreadable[rel] = err
@@ -106,6 +113,7 @@ func (s *scanner) entry(rel, at, within string) {
 	}
 	real := at
 	if info.Mode()&fs.ModeSymlink != 0 {
+		s.out.linked = true
 		if real, info, err = follow(at, within); err != nil {
 			s.link(rel, err)
 			return

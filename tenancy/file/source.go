@@ -28,8 +28,8 @@ type Config struct {
 	// parsed is taken for half-written, counted from its modification;
 	// default 1s.
 	Patience time.Duration
-	// Recheck is how often the directory is compared when nothing was noticed,
-	// for file systems that do not notify; default 10s.
+	// Recheck is how often all of the directory is compared, for what was not
+	// noticed, as on file systems that do not notify; default 10s.
 	Recheck time.Duration
 }
 

@@ -28,8 +28,18 @@ type store struct {
 	winners map[tenancy.Ref]*claim
 	// refused are claims that do not count, with the reason.
 	refused map[*claim]string
+	// troubled are the files with errors and those that could never be parsed;
+	// objectless are the winners of which no version was ever good.
+	troubled   map[string]*state
+	objectless map[tenancy.Ref]struct{}
 	// folders are the errors of the last scan, about folders and misplaced files.
 	folders []*object.Error
+	// last is the last scan, without its files; count is how many files there are
+	// in platform/ and tenants/.
+	last  scanned
+	count map[string]int
+	// lost is set while platform/ or tenants/ are gone with all they had.
+	lost bool
 	// loaded is set after the first pass, ready once a pass was complete.
 	loaded, ready bool
 	// waiting is set while ready is held up by a folder.
@@ -51,6 +61,7 @@ func newStore(cfg Config, root string) *store {
 		cfg: cfg, root: root, files: make(map[string]*state), claims: make(map[tenancy.Ref][]*claim),
 		inNamespace: make(map[string]map[tenancy.Ref]struct{}), applied: make(map[tenancy.Ref]tenancy.Object),
 		winners: make(map[tenancy.Ref]*claim), refused: make(map[*claim]string), heldFolders: make(map[string]bool),
+		troubled: make(map[string]*state), objectless: make(map[tenancy.Ref]struct{}), count: make(map[string]int),
 	}
 }
 
@@ -66,18 +77,31 @@ func (s *store) name(rel string) string { return filepath.Join(s.cfg.Dir, filepa
 func (s *store) pass(sc scanned, dirty map[string]bool) (events []tenancy.Event, again bool) {
 	first := !s.loaded
 	s.loaded = true
-	gone := s.missing(sc)
+	events, again = s.update(sc.files, s.missing(sc), dirty, first, func() {
+		for rel, err := range sc.unreadable {
+			if decodable(rel) && misplaced(rel) == "" {
+				s.unreadable(rel, err, first)
+			}
+		}
+		s.noteFolders(sc, first)
+	})
+	s.last = sc
+	s.last.files = nil
+	return events, again
+}
+
+// update takes files that are there, perhaps with another content, and files
+// that are gone, and then does more before it decides about objects.
+func (s *store) update(files map[string]found, gone, dirty map[string]bool, first bool, more func()) (events []tenancy.Event, again bool) {
 	touched := make(map[tenancy.Ref]struct{})
 	for _, rel := range slices.Sorted(maps.Keys(gone)) {
 		s.release(s.files[rel], touched)
 		delete(s.files, rel)
+		delete(s.troubled, rel)
+		s.count[group(rel)]--
 	}
-	for _, rel := range slices.Sorted(maps.Keys(sc.files)) {
-		f, st := sc.files[rel], s.files[rel]
-		if st == nil {
-			st = &state{path: rel, atStart: first}
-			s.files[rel] = st
-		}
+	for _, rel := range slices.Sorted(maps.Keys(files)) {
+		f, st := files[rel], s.file(rel, first)
 		if dirty[f.real] {
 			st.info = nil
 		}
@@ -88,24 +112,37 @@ func (s *store) pass(sc scanned, dirty map[string]bool) (events []tenancy.Event,
 		case changed:
 			s.reclaim(st, before, touched)
 		}
+		s.note(st)
 	}
-	for rel, err := range sc.unreadable {
-		if decodable(rel) && misplaced(rel) == "" {
-			s.unreadable(rel, err, first)
-		}
-	}
-	s.noteFolders(sc, first)
+	more()
 	return s.resolve(touched), again
 }
 
-// unreadable notes a file that is there and cannot be looked at.
-func (s *store) unreadable(rel string, err error, first bool) {
+// file is what is known of a file, of a new one nothing.
+func (s *store) file(rel string, first bool) *state {
 	st := s.files[rel]
 	if st == nil {
 		st = &state{path: rel, atStart: first}
 		s.files[rel] = st
+		s.count[group(rel)]++
 	}
+	return st
+}
+
+// note keeps the files apart that a report has something to say of.
+func (s *store) note(st *state) {
+	if len(st.errors) > 0 || !st.parsed {
+		s.troubled[st.path] = st
+	} else {
+		delete(s.troubled, st.path)
+	}
+}
+
+// unreadable notes a file that is there and cannot be looked at.
+func (s *store) unreadable(rel string, err error, first bool) {
+	st := s.file(rel, first)
 	st.fail(err, s.name(rel))
+	s.note(st)
 }
 
 // missing are the known files that the scan shows to be gone: not those below a
@@ -127,6 +164,7 @@ func (s *store) missing(sc scanned) map[string]bool {
 	lost := map[string]bool{platformFolder: had[platformFolder] > 0 && have[platformFolder] == 0}
 	lost[tenantsFolder] = had[tenantsFolder] > 0 && have[tenantsFolder] == 0 &&
 		(lost[platformFolder] || !sc.tenants || had[tenantsFolder] > 1)
+	s.lost = lost[platformFolder] || lost[tenantsFolder]
 	gone := make(map[string]bool)
 	for rel := range s.files {
 		if _, here := sc.files[rel]; !here && !sc.unreadableAt(rel) && !lost[group(rel)] {
@@ -306,6 +344,7 @@ func (s *store) decide(ref tenancy.Ref) (tenancy.Event, *claim, bool) {
 	}
 	if winner == nil {
 		delete(s.winners, ref)
+		delete(s.objectless, ref)
 		if _, ok := s.applied[ref]; !ok {
 			return tenancy.Event{}, nil, false
 		}
@@ -313,6 +352,11 @@ func (s *store) decide(ref tenancy.Ref) (tenancy.Event, *claim, bool) {
 		return tenancy.Event{Ref: ref}, nil, true
 	}
 	s.winners[ref] = winner
+	if winner.entry.Object == nil && s.applied[ref] == nil {
+		s.objectless[ref] = struct{}{}
+	} else {
+		delete(s.objectless, ref)
+	}
 	if winner.entry.Object == nil || reflect.DeepEqual(s.applied[ref], winner.entry.Object) {
 		return tenancy.Event{}, nil, false // the last good one stays, or nothing changed
 	}

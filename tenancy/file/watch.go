@@ -47,6 +47,10 @@ type follower struct {
 	last   Report
 	told   bool // last was reported
 	synced bool
+	// walk is whether the next pass has to look at everything: what was noticed
+	// is not all that happened, or is not known to be. walked is when one did.
+	walk   bool
+	walked time.Time
 }
 
 func (f *follower) open() error {
@@ -84,11 +88,7 @@ func (f *follower) tryPass() (again bool) {
 // pass reads what changed and tells the sink. It reports whether to look again
 // soon.
 func (f *follower) pass() bool {
-	dirty := f.dirty
-	f.dirty = make(map[string]bool)
-	used := make(map[string]bool)
-	events, report, again := f.read(dirty, used)
-	f.unwatch(used)
+	events, report, again := f.read()
 	if len(events) > 0 {
 		f.sink.Apply(events)
 	}
@@ -104,14 +104,35 @@ func (f *follower) pass() bool {
 }
 
 // read brings the store up to the directory.
-func (f *follower) read(dirty, used map[string]bool) (events []tenancy.Event, report Report, again bool) {
+func (f *follower) read() (events []tenancy.Event, report Report, again bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	events, again = f.look()
+	return events, f.store.report(), again
+}
+
+// look reads what was noticed, or everything: where that does not do, and at the
+// latest after Recheck, in case that something went unnoticed. The caller holds
+// mu.
+func (f *follower) look() (events []tenancy.Event, again bool) {
+	dirty := f.dirty
+	f.dirty = make(map[string]bool)
+	walk := f.walk
+	f.walk = true // also after a panic
+	if len(dirty) > 0 && !walk && !f.failed && time.Since(f.walked) < f.cfg.Recheck {
+		if events, again, ok := f.store.glance(dirty); ok {
+			f.walk = again // a half-written file may not be written to again
+			return events, again
+		}
+	}
+	used := make(map[string]bool)
 	// The folder above sees the directory itself come and go.
 	f.watch(filepath.Dir(f.store.root), used)
 	sc := f.store.scan(func(dir string) { f.watch(dir, used) })
 	events, again = f.store.pass(sc, dirty)
-	return events, f.store.report(), again
+	f.unwatch(used)
+	f.walk, f.walked = again, time.Now()
+	return events, again
 }
 
 // watch puts a real folder under watch, again if it is another than before.
@@ -182,6 +203,7 @@ func (f *follower) wait(ctx context.Context, limit time.Duration) bool {
 			}
 			// Events may be lost: compare, and read everything again.
 			f.cfg.Logger.Warn("watching the directory failed, reading it again", "dir", f.cfg.Dir, "err", err)
+			f.walk = true
 			f.mu.Lock()
 			for _, st := range f.store.files {
 				st.info = nil
