@@ -8,6 +8,8 @@ GO ?= go
 # binary of your own (ENVOY=/path/to/envoy).
 ENVOY_VERSION ?= 1.40.0
 ENVOY ?= $(CURDIR)/.cache/envoy/$(ENVOY_VERSION)/envoy
+# kube-apiserver and etcd for tests: built here, or a folder of your own that has both.
+KUBEBUILDER_ASSETS ?= $(CURDIR)/.cache/kubernetes/$(shell cat .tools/kubernetes/go.* .tools/etcd/go.* .tools/build-kubernetes | cksum | cut -d' ' -f1)
 # How long each fuzzer runs, and the whole of the tests may.
 FUZZTIME ?= 60s
 # A tenth of it is part of the tests.
@@ -18,12 +20,14 @@ TESTTIME ?= 30m
 tools := .cache/tools/$(shell cksum .tools/go.sum | cut -d' ' -f1)
 lint := $(tools)/golangci-lint
 gen := $(tools)/controller-gen
+# What tests run against, as their environment.
+real = ENVOY='$(abspath $(ENVOY))' KUBEBUILDER_ASSETS='$(abspath $(KUBEBUILDER_ASSETS))'
 # Packages whose tests have a function whose name starts with $(1).
 having = $(sort $(patsubst %/,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(1)' cmd xds snapshot tenancy identity bench 2>/dev/null))))
 
 .PHONY: help
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
 build: ## bin/bailiwick, a static binary
@@ -39,9 +43,9 @@ check: $(lint) ## format, vet, lint, dependency direction, layout, generated fil
 	$(lint) run --allow-parallel-runners ./...
 
 .PHONY: test
-test: envoy ## all tests with the race detector, real Envoy included
+test: envoy kubernetes ## all tests with the race detector, real Envoy and Kubernetes included
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=$(SHORTFUZZ)
-	ENVOY='$(abspath $(ENVOY))' $(GO) test -race -timeout $(TESTTIME) ./...
+	$(real) $(GO) test -race -timeout $(TESTTIME) ./...
 
 .PHONY: fuzz
 fuzz: ## every fuzzer for FUZZTIME each (60s)
@@ -53,9 +57,9 @@ fuzz: ## every fuzzer for FUZZTIME each (60s)
 	done
 
 .PHONY: soak
-soak: envoy ## the long form of the load and restart tests
+soak: envoy kubernetes ## the long form of the load and restart tests
 	@[ -n "$(call having,Test.*Soak)" ] || { echo "there are no soak tests"; exit 1; }
-	BAILIWICK_SOAK=full ENVOY='$(abspath $(ENVOY))' $(GO) test -count 1 -run Soak -timeout 4h -v $(call having,Test.*Soak)
+	BAILIWICK_SOAK=full $(real) $(GO) test -count 1 -run Soak -timeout 4h -v $(call having,Test.*Soak)
 
 .PHONY: bench
 bench: build ## the benchmarks of bench/ (SCENARIO=name for one, OUT=file for JSON)
@@ -86,6 +90,12 @@ demo: build ## a mesh of two tenants on this machine (ONCE=1 ends by itself)
 envoy: ## fetch the pinned Envoy into .cache (ENVOY=/path uses another)
 	@[ -x '$(ENVOY)' ] || [ '$(origin ENVOY)' != file ] || .tools/fetch-envoy '$(ENVOY_VERSION)' '$(patsubst %/,%,$(dir $(ENVOY)))'
 	@[ -x '$(ENVOY)' ] || { echo "no Envoy at $(ENVOY)"; exit 1; }
+
+.PHONY: kubernetes
+kubernetes: ## build kube-apiserver and etcd into .cache (minutes the first time)
+	@[ '$(origin KUBEBUILDER_ASSETS)' != file ] || GO='$(GO)' .tools/build-kubernetes '$(KUBEBUILDER_ASSETS)'
+	@[ -x '$(KUBEBUILDER_ASSETS)/kube-apiserver' ] && [ -x '$(KUBEBUILDER_ASSETS)/etcd' ] || \
+		{ echo "no kube-apiserver and etcd in $(KUBEBUILDER_ASSETS)"; exit 1; }
 
 .PHONY: fmt
 fmt: $(lint) ## format all Go code

@@ -1,0 +1,169 @@
+package kubetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/dynamic"
+)
+
+// fieldManager is who writes, as the API server notes it.
+const fieldManager = "kubetest"
+
+// Objects reads all documents of the files; a folder stands for all YAML files
+// in and below it, in order of their paths.
+func Objects(paths ...string) ([]*unstructured.Unstructured, error) {
+	var out []*unstructured.Unstructured
+	for _, path := range paths {
+		err := filepath.WalkDir(path, func(file string, entry os.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || filepath.Ext(file) != ".yaml" {
+				return err
+			}
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			objects, err := Parse(raw)
+			if err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			out = append(out, objects...)
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read objects: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// Parse reads YAML documents.
+func Parse(raw []byte) ([]*unstructured.Unstructured, error) {
+	var out []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(raw), 4096)
+	for {
+		u := &unstructured.Unstructured{}
+		err := decoder.Decode(&u.Object)
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("parse objects: %w", err)
+		}
+		if len(u.Object) > 0 {
+			out = append(out, u)
+		}
+	}
+}
+
+// Apply writes objects as a server-side apply of that user, and their status if
+// they have one. Namespaces that objects are in have to be there, or among them
+// before.
+func (c *Cluster) Apply(ctx context.Context, user string, objects ...*unstructured.Unstructured) error {
+	client, err := dynamic.NewForConfig(c.REST(user))
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	options := metav1.ApplyOptions{FieldManager: fieldManager, Force: true}
+	for _, u := range objects {
+		r := client.Resource(Resource(u)).Namespace(u.GetNamespace())
+		if _, err := r.Apply(ctx, u.GetName(), u, options); err != nil {
+			return fmt.Errorf("apply %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+		}
+		if _, has := u.Object["status"]; !has {
+			continue
+		}
+		if _, err := r.ApplyStatus(ctx, u.GetName(), u, options); err != nil {
+			return fmt.Errorf("apply the status of %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// Delete removes objects at once. Those that are gone are no error.
+func (c *Cluster) Delete(ctx context.Context, user string, objects ...*unstructured.Unstructured) error {
+	client, err := dynamic.NewForConfig(c.REST(user))
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	now := int64(0)
+	for _, u := range objects {
+		err := client.Resource(Resource(u)).Namespace(u.GetNamespace()).Delete(ctx, u.GetName(), metav1.DeleteOptions{GracePeriodSeconds: &now})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("delete %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// Resource is where objects of u's kind are.
+func Resource(u *unstructured.Unstructured) schema.GroupVersionResource {
+	resource, _ := meta.UnsafeGuessKindToResource(u.GroupVersionKind())
+	return resource
+}
+
+// InstallCRDs applies the CRDs of the repository (deploy/crds) and waits until
+// they are served.
+func (c *Cluster) InstallCRDs(ctx context.Context) error {
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	crds, err := Objects(filepath.Join(root, "deploy", "crds"))
+	if err != nil {
+		return err
+	}
+	if err := c.Apply(ctx, Admin, crds...); err != nil {
+		return err
+	}
+	return c.WaitServed(ctx, crds...)
+}
+
+// WaitServed waits until the resources of CRDs are served.
+func (c *Cluster) WaitServed(ctx context.Context, crds ...*unstructured.Unstructured) error {
+	client, err := dynamic.NewForConfig(c.REST(Admin))
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for _, crd := range crds {
+		group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
+		plural, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "plural")
+		for {
+			_, err := client.Resource(schema.GroupVersionResource{Group: group, Version: "v1alpha1", Resource: plural}).List(ctx, metav1.ListOptions{Limit: 1})
+			if err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("wait until %s.%s are served: %w", plural, group, err)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// Namespace makes a namespace, with the label of a tenant unless that is empty.
+func Namespace(name, tenant string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace"}}
+	u.SetName(name)
+	if tenant = strings.TrimSpace(tenant); tenant != "" {
+		u.SetLabels(map[string]string{"bailiwick.dev/tenant": tenant})
+	}
+	return u
+}
