@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"net/netip"
 	"slices"
 	"sync/atomic"
 
@@ -14,6 +15,10 @@ type Proxy struct {
 	// Pod is the name from the node id, empty if there is none.
 	Pod     string
 	Variant Variant
+	// Address is where the connection comes from, if streams are bound to the
+	// addresses of Pods: then it must be one of a Pod of Workload. The zero
+	// value asks for nothing.
+	Address netip.Addr
 }
 
 // Binding is what a stream is to be served from. It is immutable; a change of
@@ -30,6 +35,9 @@ type Binding struct {
 	// Final bindings are empty because the identity lost its tenant or got
 	// another: they are served, and then the connection is to be closed.
 	Final bool
+	// Refused bindings are for identities that show themselves at an address
+	// where no Pod of theirs is: nothing is served, the connection is closed.
+	Refused bool
 }
 
 // Layers are the binding's layers in the order of their keys.

@@ -18,7 +18,9 @@ type proxy struct {
 	bound  bool
 	tenant string
 	pod    tenancy.Key
-	view   *view
+	// at is the Pod that has the connection's address, if that is asked for.
+	at   tenancy.Key
+	view *view
 	// choice is nil where the empty view is served.
 	choice   *variant
 	workload *workload
@@ -113,6 +115,7 @@ func (p *Publisher) detach(a *Attachment, now time.Time) {
 	if px.bound {
 		unfile(p.byNamespace, px.att.Proxy().Workload.Namespace, px)
 		unfile(p.byPod, px.pod, px)
+		unfile(p.byPod, px.at, px)
 	}
 	a.Bind(nil)
 	p.release(px, now)
@@ -153,11 +156,12 @@ func (p *Publisher) bind(px *proxy, now time.Time) {
 	old := *px
 	px.view, px.choice, px.workload = nil, nil, nil
 	px.bound, px.tenant, px.final, px.held = true, tenant, lost, held
+	refused := tenant != "" && !lost && !p.comesFromItsPod(px)
 	b := &Binding{
-		Tenant: tenant, Held: held, Final: lost,
+		Tenant: tenant, Held: held, Final: lost, Refused: refused,
 		View: p.nothing.view, Listeners: p.nothing.listeners, Workload: p.nothing.workload,
 	}
-	if tenant != "" && !lost && !held {
+	if tenant != "" && !lost && !held && !refused {
 		if p.contain("binding", func() { p.fill(px, b, now) }, "workload", spec.Workload.String()) {
 			delete(p.retries, px)
 		} else {
@@ -171,6 +175,28 @@ func (p *Publisher) bind(px *proxy, now time.Time) {
 		px.att.Bind(b)
 	}
 	p.release(&old, now)
+}
+
+// comesFromItsPod reports whether the connection of px, which has a tenant,
+// comes from where it may: from anywhere if that is not asked for, else from an
+// address of a Pod of the workload. A stolen SVID is then of use only in there.
+func (p *Publisher) comesFromItsPod(px *proxy) bool {
+	spec := px.att.Proxy()
+	if !spec.Address.IsValid() {
+		return true
+	}
+	name, ok := p.model.PodAt(spec.Workload, spec.Address)
+	at := tenancy.Key{Namespace: spec.Workload.Namespace, Name: name}
+	if at != px.at {
+		if px.at != px.pod {
+			unfile(p.byPod, px.at, px)
+		}
+		px.at = at
+	}
+	if ok {
+		file(p.byPod, at, px)
+	}
+	return ok
 }
 
 // fill finds or builds the layers of px.

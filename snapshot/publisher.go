@@ -186,6 +186,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 
 // absorb applies a batch to the model and notes what it touched.
 func (p *Publisher) absorb(b batch, now time.Time) {
+	p.contain("clock", func() { p.model.Tick(now) })
 	for _, ev := range b.events {
 		p.apply(ev)
 	}
@@ -371,6 +372,8 @@ func (p *Publisher) next() (time.Time, bool) {
 			first = t
 		}
 	}
+	expiry := p.model.NextExpiry()
+	consider(expiry, !expiry.IsZero())
 	if p.synced {
 		for tenant := range p.pending {
 			consider(p.windows[tenant].due())

@@ -70,6 +70,8 @@ type space struct {
 	obj          *Namespace
 	// tenant is the one in force, nil for nobody's.
 	tenant *tenant
+	// holder is whose it ought to be; see former.go.
+	holder holder
 
 	services map[string]*service
 	slices   map[string]*slice

@@ -3,6 +3,7 @@ package tenancy
 import (
 	"reflect"
 	"slices"
+	"time"
 
 	"bailiwick.dev/bailiwick/identity"
 )
@@ -15,6 +16,9 @@ type Config struct {
 	// TrustDomains are the accepted ones. Empty accepts those that have a
 	// TrustBundle.
 	TrustDomains []string
+	// SVIDMaxTTL is the longest life of a workload's certificate: for so long a
+	// namespace that changed hands is nobody's. 0 turns that off.
+	SVIDMaxTTL time.Duration
 	// Limits are those of a tenant that overrides none; zero fields are those
 	// of DefaultLimits.
 	Limits Limits
@@ -46,6 +50,12 @@ type Model struct {
 	// denying are the policies that deny single accounts of a namespace.
 	denying map[string]set[*accessPolicy]
 
+	// former are the holders of namespaces' names whose SVIDs may still be good,
+	// with the time until when; expiry is the first of these.
+	former map[string]map[holder]time.Time
+	expiry time.Time
+	now    time.Time
+
 	touched Touched
 	// cause is the tenant that pays for the event that is being applied.
 	cause string
@@ -66,7 +76,7 @@ func NewModel(c Config) *Model {
 		requests: map[wanted]set[*request]{}, clusterGrants: map[Key]*clusterGrant{},
 		clusterFor: map[target]set[*clusterGrant]{}, clusterOf: map[string]set[*clusterGrant]{},
 		clusterAll: set[*clusterGrant]{}, denying: map[string]set[*accessPolicy]{},
-		problems: map[Ref][]Problem{}, unchecked: set[Ref]{},
+		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, former: map[string]map[holder]time.Time{},
 	}
 	for _, d := range c.TrustDomains {
 		m.domains[d] = struct{}{}

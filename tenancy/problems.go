@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // The reasons of Problems.
@@ -13,6 +14,8 @@ const (
 	ReasonNotAvailable = "NotAvailable"
 	// ReasonNoTenant is on a Namespace whose label makes it nobody's.
 	ReasonNoTenant = "NoTenant"
+	// ReasonReserved is on a Namespace whose name was another's until lately.
+	ReasonReserved = "NameReserved"
 	// ReasonDuplicate is on an object whose name an older one has.
 	ReasonDuplicate = "Duplicate"
 	// ReasonTrustDomain is on a Tenant whose trust domain is not accepted.
@@ -143,6 +146,10 @@ func (m *Model) namespaceProblems(k Key) []Problem {
 	}
 	if m.active(k.Name) != sp {
 		return []Problem{{Reason: ReasonDuplicate, Field: "metadata.name", Message: "another source has an older Namespace of this name, which counts"}}
+	}
+	if until := m.reserved(sp); !until.IsZero() && m.entitled(sp) != nil {
+		return []Problem{{Reason: ReasonReserved, Field: "metadata.name", Message: "certificates from before the namespace changed hands or was made again may be valid still: it is nobody's until " +
+			until.UTC().Format(time.RFC3339)}}
 	}
 	if sp.obj.Tenant != "" && sp.tenant == nil {
 		return []Problem{{Reason: ReasonNoTenant, Field: "metadata.labels[bailiwick.dev/tenant]", Message: "no tenant of this name admits the namespace"}}

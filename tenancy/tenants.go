@@ -166,8 +166,16 @@ func firstTenant(claims map[string]*Tenant) *Tenant {
 	return first
 }
 
-// rightful is the tenant that a space ought to have by the objects.
+// rightful is the tenant that a space ought to have now.
 func (m *Model) rightful(sp *space) *tenant {
+	if !m.reserved(sp).IsZero() {
+		return nil
+	}
+	return m.entitled(sp)
+}
+
+// entitled is the tenant that a space ought to have by the objects.
+func (m *Model) entitled(sp *space) *tenant {
 	if sp.obj == nil || sp.obj.Tenant == "" || m.names[sp.name].first() != sp {
 		return nil
 	}
@@ -188,6 +196,9 @@ func admits(t *Tenant, namespace string) bool {
 // touches whatever depended on it before and depends on it after. commit makes
 // the objects count that asked for it; it runs when the spaces are nobody's.
 func (m *Model) settle(asked []*space, commit func()) {
+	for _, sp := range asked {
+		m.noteHolder(sp)
+	}
 	var moved []*space
 	for _, sp := range asked {
 		to := m.rightful(sp)

@@ -83,6 +83,21 @@ func (m *Model) Select(name Key, w identity.Workload) (Selection, []netip.Addr, 
 	return Selection{Workload: w, Class: string(text)}, p.obj.IPs, true
 }
 
+// PodAt returns the name of an eligible Pod of w that has an address; of several
+// the first by name. Pods on the host's network are not found: their address
+// says nothing of who is there.
+func (m *Model) PodAt(w identity.Workload, at netip.Addr) (name string, ok bool) {
+	if _, owned := m.Resolve(w); !owned {
+		return "", false
+	}
+	for p := range m.active(w.Namespace).addresses[at.Unmap()] {
+		if p.obj.ServiceAccount == w.ServiceAccount && (!ok || p.name < name) {
+			name, ok = p.name, true
+		}
+	}
+	return name, ok
+}
+
 // Workload returns what the inbound configuration of a selection is made from,
 // as things are now. It has no ports if the workload is nobody's or the
 // selection is not this Model's.

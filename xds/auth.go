@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -50,6 +51,21 @@ func hangUp(ctx context.Context) {
 	if a, ok := p.Addr.(connAddr); ok {
 		_ = a.conn.Close() // nothing is left to be said on it
 	}
+}
+
+// remote is the address of the other end of an RPC's connection.
+func remote(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	return p.Addr.String()
+}
+
+// addressOf is remote as an IP address.
+func addressOf(ctx context.Context) (netip.Addr, bool) {
+	at, err := netip.ParseAddrPort(remote(ctx))
+	return at.Addr().Unmap().WithZone(""), err == nil
 }
 
 type peerKey struct{}
@@ -114,6 +130,12 @@ func (s *Server) streamInterceptor(allowed []string) grpc.StreamServerIntercepto
 			s.log.Info("tenant changed: connection closed", "spiffe_id", who.Workload.String())
 			hangUp(ctx)
 			return status.Error(codes.Unavailable, errFinal.Error())
+		}
+		if errors.Is(err, errElsewhere) {
+			s.metrics.refused.WithLabelValues(refusedAddress).Inc()
+			s.log.Warn("stream refused: no Pod of the identity has the connection's address", "spiffe_id", who.Workload.String(), "address", remote(ctx))
+			hangUp(ctx)
+			return status.Error(codes.PermissionDenied, errElsewhere.Error())
 		}
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -187,7 +188,7 @@ func (w *world) prepare(mode protocol) *client {
 
 func (w *world) start(c *client, who identity.Workload) {
 	go func() { // ends with c.stop
-		c.done <- w.srv.serveStream(c.ctx, c.mode, identity.Peer{Workload: who, NotAfter: time.Now().Add(time.Hour)}, c)
+		c.done <- w.srv.serveStream(c.ctx, c.mode, identity.Peer{Workload: who, NotAfter: time.Now().Add(time.Hour)}, netip.Addr{}, c)
 	}()
 	w.t.Cleanup(func() { c.stop() })
 }

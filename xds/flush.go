@@ -39,12 +39,16 @@ func (s *stream) flush() error {
 		return nil
 	}
 	var w *work
+	refused := false
 	s.att.ReadWith(s.former(), func(b *snapshot.Binding) {
-		if b.Held {
+		if refused = b.Refused; refused || b.Held {
 			return
 		}
 		w = s.read(b)
 	})
+	if refused {
+		return errElsewhere
+	}
 	if w == nil {
 		return nil
 	}

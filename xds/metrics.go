@@ -19,6 +19,7 @@ const (
 	refusedNotWorkload = "not_workload"
 	refusedDomain      = "trust_domain"
 	refusedMethod      = "method"
+	refusedAddress     = "address"
 )
 
 // Counts are sums over the life of a Server, for tests and benchmarks: what a

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,9 @@ type Config struct {
 	// SharedBytes bounds the encoded responses that are kept for other streams
 	// to share; 0 means 256 MiB.
 	SharedBytes int64
+	// BindToPodIP refuses streams whose connection does not come from an address
+	// of a Pod of their identity.
+	BindToPodIP bool
 	// StopGrace is how long Serve waits for streams to end; 0 means 2 s.
 	StopGrace time.Duration
 }
@@ -76,6 +80,7 @@ type Server struct {
 	maxUnacked int
 	maxRequest int
 	stopGrace  time.Duration
+	bindToPod  bool
 
 	// stopping is closed when all streams have to end.
 	stopping chan struct{}
@@ -113,6 +118,7 @@ func NewServer(c Config) (*Server, error) {
 		maxUnacked: orDefault(c.MaxUnacked, 4<<20),
 		maxRequest: orDefault(c.MaxRequestBytes, tenancy.DefaultLimits().RequestBytes),
 		stopGrace:  orDefault(c.StopGrace, 2*time.Second),
+		bindToPod:  c.BindToPodIP,
 		stopping:   make(chan struct{}),
 		streams:    map[uint64]*streamStatus{},
 	}
@@ -230,17 +236,23 @@ func (s *Server) serve(ctx context.Context, mode protocol, w wire) error {
 	if !ok {
 		return status.Error(codes.Unauthenticated, "no verified identity")
 	}
-	return s.serveStream(ctx, mode, peer, w)
+	var from netip.Addr
+	if s.bindToPod {
+		if from, ok = addressOf(ctx); !ok {
+			return errElsewhere
+		}
+	}
+	return s.serveStream(ctx, mode, peer, from, w)
 }
 
-func (s *Server) serveStream(ctx context.Context, mode protocol, peer identity.Peer, w wire) error {
+func (s *Server) serveStream(ctx context.Context, mode protocol, peer identity.Peer, from netip.Addr, w wire) error {
 	place, err := s.gate.wait(peer.Workload)
 	if err != nil {
 		return err
 	}
 	id := s.ids.Add(1)
 	st := &stream{
-		srv: s, id: id, mode: mode, who: peer, wire: w, ticket: place, budget: &bucket{},
+		srv: s, id: id, mode: mode, who: peer, from: from, wire: w, ticket: place, budget: &bucket{},
 		log:    s.log.With("spiffe_id", peer.Workload.String(), "stream", id, "protocol", mode.String()),
 		status: &streamStatus{now: StreamStatus{ID: id, Workload: peer.Workload, Protocol: mode.String(), Opened: time.Now()}},
 	}

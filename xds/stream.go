@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -32,6 +33,10 @@ const (
 
 // errFinal ends a stream, and its connection, whose identity lost its tenant.
 var errFinal = errors.New("the identity's tenant has changed")
+
+// errElsewhere ends a stream, and its connection, that comes from an address
+// where no Pod of its identity is.
+var errElsewhere = errors.New("the connection does not come from a Pod of this identity")
 
 // request is what a stream reads of a request of either flavour.
 type request struct {
@@ -111,6 +116,7 @@ type stream struct {
 	id     uint64
 	mode   protocol
 	who    identity.Peer
+	from   netip.Addr // where the connection comes from, if that matters
 	wire   wire
 	att    *snapshot.Attachment
 	ticket *ticket
@@ -253,6 +259,7 @@ func (s *stream) attach(node *corev3.Node) {
 		Workload: s.who.Workload,
 		Pod:      podOf(node, s.who.Workload),
 		Variant:  variantOf(node, s.log),
+		Address:  s.from,
 	}
 	s.log = s.log.With("pod", proxy.Pod)
 	s.att = s.srv.store.Attach(proxy)

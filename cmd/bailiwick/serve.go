@@ -37,6 +37,8 @@ type serveConfig struct {
 	clusterDomain string
 	proxySVID     string
 	allowLoopback bool
+	bindToPodIP   bool
+	svidMaxTTL    time.Duration
 	quiet, max    time.Duration
 	logLevel      string
 	logFormat     string
@@ -78,6 +80,8 @@ begins to answer proxies only then.`,
 	f.StringVar(&c.clusterDomain, "cluster-domain", "cluster.local", "`DOMAIN` that service names end in")
 	f.StringVar(&c.proxySVID, "proxy-svid", "file", "where proxies have their certificate: file (svid/sds.json in Envoy's working directory) or sds (the bootstrap's cluster sds)")
 	f.BoolVar(&c.allowLoopback, "allow-loopback-endpoints", false, "accept endpoints on 127.0.0.0/8 and ::1, for many proxies on one host")
+	f.BoolVar(&c.bindToPodIP, "bind-stream-to-pod-ip", false, "refuse proxies that do not connect from an address of a Pod of their identity; not with a proxy or NAT in between, nor for Pods on the host's network")
+	f.DurationVar(&c.svidMaxTTL, "svid-max-ttl", 24*time.Hour, "longest life of a workload's certificate: for so long a namespace is nobody's after it went to another tenant of its trust domain or was made again; 0 turns that off")
 	f.DurationVar(&c.quiet, "debounce-quiet", snapshot.DefaultQuiet, "how long a tenant's burst must pause before it is built")
 	f.DurationVar(&c.max, "debounce-max", snapshot.DefaultMax, "how long a tenant's burst may be gathered at most")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -124,6 +128,9 @@ func (c *serveConfig) check() error {
 	}
 	if c.quiet <= 0 || c.max < c.quiet {
 		return usageError{fmt.Errorf("--debounce-quiet %v and --debounce-max %v: want 0 < quiet <= max", c.quiet, c.max)}
+	}
+	if c.svidMaxTTL < 0 {
+		return usageError{fmt.Errorf("--svid-max-ttl %v: want a duration of 0 or more", c.svidMaxTTL)}
 	}
 	if c.proxySVID != "file" && c.proxySVID != "sds" {
 		return usageError{fmt.Errorf("--proxy-svid %q: want file or sds", c.proxySVID)}
@@ -193,6 +200,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	s.publisher, err = snapshot.NewPublisher(snapshot.Config{
 		Model: tenancy.NewModel(tenancy.Config{
 			ClusterDomain: c.clusterDomain, TrustDomains: c.trustDomains, Limits: tenancy.DefaultLimits(),
+			SVIDMaxTTL: c.svidMaxTTL,
 		}),
 		Builder:    snapshot.NewBuilder(snapshot.BuilderConfig{ClusterDomain: c.clusterDomain, ProxySVID: svid}),
 		Logger:     log,
@@ -202,7 +210,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	if err != nil {
 		return nil, fmt.Errorf("make publisher: %w", err)
 	}
-	s.xds, err = xds.NewServer(xds.Config{Store: s.publisher, Logger: log, Registerer: s.registry, Limits: s.publisher.Limits})
+	s.xds, err = xds.NewServer(xds.Config{Store: s.publisher, Logger: log, Registerer: s.registry, Limits: s.publisher.Limits, BindToPodIP: c.bindToPodIP})
 	if err != nil {
 		return nil, fmt.Errorf("make xDS server: %w", err)
 	}
