@@ -1,0 +1,195 @@
+package tenancy
+
+import (
+	"cmp"
+	"slices"
+)
+
+// What follows answers questions of people (explain, matrix, whoami): it lists
+// what there is and decides nothing. All of it is for package read, which
+// knows who may hear it.
+
+// TenantOf is the tenant that a namespace belongs to.
+func (m *Model) TenantOf(namespace string) (string, bool) {
+	sp := m.owned(namespace)
+	if sp == nil {
+		return "", false
+	}
+	return sp.tenant.name, true
+}
+
+// TenantNames are the tenants that own at least one namespace, sorted.
+func (m *Model) TenantNames() []string {
+	var names []string
+	for name, t := range m.tenants {
+		if len(t.members) > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// NamespacesOf are the namespaces that a tenant owns, sorted.
+func (m *Model) NamespacesOf(tenant string) []string {
+	if t := m.tenants[tenant]; t != nil {
+		return sortedKeys(t.members)
+	}
+	return nil
+}
+
+// TenantObject is the Tenant in force, nil if there is none.
+func (m *Model) TenantObject(tenant string) *Tenant {
+	if t := m.tenants[tenant]; t != nil {
+		return t.now
+	}
+	return nil
+}
+
+// Usage is how much of a tenant's limits is used.
+type Usage struct{ Services, Policies, Grants, Requests int }
+
+// UsageOf counts the objects of a tenant that its limits count, those that are
+// over the limit included.
+func (m *Model) UsageOf(tenant string) Usage {
+	t := m.tenants[tenant]
+	if t == nil {
+		return Usage{}
+	}
+	size := func(r *ranking) int { return len(r.kept.entries) + len(r.rest.entries) }
+	return Usage{size(t.services), size(t.policies), size(t.grants), size(t.requests)}
+}
+
+// ServicesIn are the services of a namespace that count, sorted.
+func (m *Model) ServicesIn(namespace string) []Key {
+	var keys []Key
+	if sp := m.owned(namespace); sp != nil {
+		for _, s := range sp.services {
+			if s.live() {
+				keys = append(keys, s.key())
+			}
+		}
+	}
+	slices.SortFunc(keys, Key.compare)
+	return keys
+}
+
+// FindService is the service that counts under a name, with its ports.
+func (m *Model) FindService(namespace, name string) (Key, []ServicePort, bool) {
+	s := m.liveService(target{namespace, name})
+	if s == nil {
+		return Key{}, nil, false
+	}
+	return s.key(), s.obj.Ports, true
+}
+
+// AccountsIn are the service accounts of a namespace's Pods, sorted.
+func (m *Model) AccountsIn(namespace string) []string {
+	if sp := m.owned(namespace); sp != nil {
+		return sortedKeys(sp.accounts)
+	}
+	return nil
+}
+
+// Backend is one Pod behind a service port.
+type Backend struct {
+	// Pod is the Pod's key, Port the one of its ports that the service port
+	// leads to.
+	Pod     Key
+	Port    uint16
+	Account string
+	Labels  map[string]string
+}
+
+// Backends are the Pods behind a service port, ready or not, sorted.
+func (m *Model) Backends(service Key, port uint16) []Backend {
+	sp := m.owned(service.Namespace)
+	if sp == nil || sp.source != service.Source || sp.services[service.Name] == nil {
+		return nil
+	}
+	behind := set[*pod]{}
+	for _, sl := range sp.services[service.Name].slices {
+		for _, p := range sl.pods {
+			if p != nil {
+				behind[p] = struct{}{}
+			}
+		}
+	}
+	var found []Backend
+	for p := range behind {
+		for _, l := range p.leads() {
+			if l.Service == service.Name && l.ServicePort == port {
+				found = append(found, Backend{Pod: sp.ref(KindPod, p.name).Key, Port: l.Port, Account: p.obj.ServiceAccount, Labels: p.obj.Labels})
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b Backend) int {
+		return cmp.Or(a.Pod.compare(b.Pod), cmp.Compare(a.Port, b.Port))
+	})
+	return found
+}
+
+// Standing is how an AccessPolicy stands to a port of a Pod of its namespace.
+type Standing struct {
+	Policy Ref
+	Action Action
+	// Selects the Pod; Ports if it speaks about the port, Invalid if it cannot
+	// be honoured, Dropped if it is over the tenant's limit.
+	Selects, Ports, Invalid, Dropped bool
+	// MatchLabels are its selector.
+	MatchLabels map[string]string
+}
+
+// Standings are all policies that could be about a port of a Pod, sorted by name.
+func (m *Model) Standings(pod Key, port uint16) []Standing {
+	sp := m.owned(pod.Namespace)
+	if sp == nil || sp.pods[pod.Name] == nil {
+		return nil
+	}
+	var all []Standing
+	for _, name := range sortedKeys(sp.policies) {
+		p := sp.policies[name]
+		about := p.obj.Invalid || slices.ContainsFunc(p.obj.Rules, func(r AccessRule) bool {
+			return len(r.Ports) == 0 || slices.Contains(r.Ports, port)
+		})
+		all = append(all, Standing{
+			Policy: p.ref(), Action: p.obj.Action, Selects: selects(p.obj, sp.pods[pod.Name].obj), Ports: about,
+			Invalid: p.obj.Invalid, Dropped: p.dropped, MatchLabels: p.obj.MatchLabels,
+		})
+	}
+	return all
+}
+
+// RequestsFor are the requests of a namespace for a service port that are
+// within its tenant's limit, sorted.
+func (m *Model) RequestsFor(from, namespace, service string, port uint16) []Ref {
+	sp := m.owned(from)
+	if sp == nil {
+		return nil
+	}
+	var refs []Ref
+	for r := range sp.requestsFor[target{namespace, service}] {
+		if !r.dropped && r.obj.Ports.Has(port) {
+			refs = append(refs, r.ref())
+		}
+	}
+	slices.SortFunc(refs, func(a, b Ref) int { return a.Key.compare(b.Key) })
+	return refs
+}
+
+// GrantsFor are the grants of a service's owner that offer a port of it to a
+// namespace of another tenant, sorted; cluster grants are not among them.
+func (m *Model) GrantsFor(service Key, port uint16, to string) []Ref {
+	sp, from := m.owned(service.Namespace), m.owned(to)
+	if sp == nil || from == nil {
+		return nil
+	}
+	var refs []Ref
+	for g := range sp.grantsFor[service.Name] {
+		if slices.ContainsFunc(g.offers(from, service.Name), func(s PortSet) bool { return s.Has(port) }) {
+			refs = append(refs, g.ref())
+		}
+	}
+	slices.SortFunc(refs, func(a, b Ref) int { return a.Key.compare(b.Key) })
+	return refs
+}

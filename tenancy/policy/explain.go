@@ -1,0 +1,181 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// Why says what became of a policy in a decision. Later ones came closer to it.
+type Why uint8
+
+// The zero value was not asked, because nobody may speak about such a caller.
+const (
+	NotAsked Why = iota
+	OtherCallers
+	OtherRequests
+	Overruled
+	Decided
+)
+
+// Look is one policy that was looked at for a call. Policies are judged as far
+// as they speak about the port: those that do not are not in its Rules.
+type Look struct {
+	// Policy is "<namespace>/<name>".
+	Policy string
+	Action Action
+	Why    Why
+	// Detail says which conditions of a rule for the caller the request did not
+	// meet, in words; for OtherRequests only.
+	Detail string
+}
+
+// Explain is Decide with every policy of Rules that was looked at, in the order
+// of judgement: Denies, then Allows, each in the order of Rules.
+func (p Port) Explain(id string, r Request) (Decision, []Look) {
+	decision := p.Decide(id, r)
+	var looks []Look
+	type key struct {
+		policy string
+		action Action
+	}
+	at := map[key]int{}
+	for _, action := range []Action{Deny, Allow} {
+		for i := range p.Rules {
+			rule := &p.Rules[i]
+			if rule.Action != action {
+				continue
+			}
+			look := p.look(rule, decision, id, r)
+			if n, ok := at[key{rule.Policy, action}]; !ok {
+				at[key{rule.Policy, action}] = len(looks)
+				looks = append(looks, look)
+			} else if look.Why > looks[n].Why {
+				looks[n] = look
+			}
+		}
+	}
+	return decision, looks
+}
+
+func (p Port) look(rule *Rule, d Decision, id string, r Request) Look {
+	look := Look{Policy: rule.Policy, Action: rule.Action}
+	own, inside := p.member(id)
+	switch {
+	case d.By == ByMultiSAN || !inside:
+	case !rule.From.has(id, own):
+		look.Why = OtherCallers
+	case !p.HTTP && !rule.Match.Any() && rule.Action == Allow:
+		look.Why, look.Detail = OtherRequests, "it has conditions on requests, and the port is not HTTP"
+	case p.HTTP && !rule.Match.Matches(r, rule.Action):
+		look.Why, look.Detail = OtherRequests, rule.Match.unmet(r, rule.Action)
+	case d.By == rule.Policy && d.Allowed == (rule.Action == Allow):
+		look.Why = Decided
+	default:
+		look.Why = Overruled
+	}
+	return look
+}
+
+// member reports whether the floor lets a caller in, and whether as one of the
+// own tenant.
+func (p Port) member(id string) (own, inside bool) {
+	prefix := prefixOf(id)
+	is := func(ref NamespaceRef) bool { return ref.Prefix() == prefix }
+	if prefix == "" {
+		return false, false
+	}
+	own = slices.ContainsFunc(p.Floor.Tenant, is)
+	return own, own || slices.ContainsFunc(p.Floor.Granted, is)
+}
+
+func (f Principals) has(id string, own bool) bool {
+	return f.All || f.Granted && !own || slices.Contains(f.IDs, id) ||
+		slices.ContainsFunc(f.Namespaces, func(ref NamespaceRef) bool { return strings.HasPrefix(id, ref.Prefix()) })
+}
+
+// unmet names the conditions of m that r does not meet.
+func (m Match) unmet(r Request, a Action) string {
+	var why []string
+	miss := func(one Match, name, got string, want []string) {
+		if !one.Matches(r, a) {
+			if got == "" {
+				got = "none"
+			}
+			why = append(why, name+" "+got+" is not "+strings.Join(want, " or "))
+		}
+	}
+	path, _, _ := strings.Cut(r.Path, "?")
+	var paths []string
+	for _, p := range m.Paths {
+		if p.Type == Prefix {
+			paths = append(paths, "below "+p.Value)
+		} else {
+			paths = append(paths, p.Value)
+		}
+	}
+	miss(Match{Methods: m.Methods}, "method", r.Method, m.Methods)
+	miss(Match{Paths: m.Paths}, "path", path, paths)
+	miss(Match{Hosts: m.Hosts}, "host", HostOnly(r.Host), m.Hosts)
+	for _, h := range m.Headers {
+		if !(Match{Headers: []Header{h}}).Matches(r, a) {
+			why = append(why, "header "+h.Name+" is not as the rule wants it")
+		}
+	}
+	if len(why) == 0 {
+		return "its other conditions are not met"
+	}
+	return strings.Join(why, ", ")
+}
+
+// Extent is what becomes of all the requests that a caller can make.
+type Extent uint8
+
+// The extents: no request is allowed, some are, all are.
+const (
+	None Extent = iota
+	Some
+	All
+)
+
+// Extents answers for many callers of one port. It reads Classes once.
+type Extents struct{ exact, prefix map[string]Extent }
+
+// Extents prepares the port for Of.
+func (p Port) Extents() Extents {
+	e := Extents{map[string]Extent{}, map[string]Extent{}}
+	for _, c := range p.Classes() {
+		in := e.exact
+		if c.Prefix {
+			in = e.prefix
+		}
+		in[c.Key] = c.extent()
+	}
+	return e
+}
+
+// Of is the extent for a whole SPIFFE ID, or for the prefix of a namespace: for
+// those of its workloads that no rule names by themselves.
+func (e Extents) Of(id string) Extent {
+	if strings.Contains(id, ",") {
+		return None
+	}
+	if found, ok := e.exact[id]; ok {
+		return found
+	}
+	return e.prefix[prefixOf(id)]
+}
+
+func (c *Class) extent() Extent {
+	allowed, denied := c.End.Allowed, !c.End.Allowed
+	for _, s := range c.Steps {
+		allowed, denied = allowed || s.Action == Allow, denied || s.Action == Deny
+	}
+	switch {
+	case !allowed:
+		return None
+	case !denied:
+		return All
+	default:
+		return Some
+	}
+}
