@@ -17,7 +17,17 @@ const (
 	exitOK     = 0
 	exitFailed = 1
 	exitUsage  = 2
+	// exitDenied and exitUnknown are answers of explain, exitDenied also one of
+	// preview: the change changes who may call whom.
+	exitDenied  = 3
+	exitUnknown = 4
 )
+
+// exitCode ends a command that has said all there is to say with a code of its own.
+type exitCode int
+
+// Error implements error; nobody gets to read it.
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // newRootCommand returns the whole command line. Each subcommand is one line
 // here and one file.
@@ -29,7 +39,8 @@ func newRootCommand() *cobra.Command {
 Every Envoy is given exactly what its tenant may know, and admits exactly whom
 its tenant's policies allow.
 
-Exit codes: 0 success, 1 failure, 2 a mistake in the command line.`,
+Exit codes: 0 success, 1 failure, 2 a mistake in the command line; explain and
+preview have more.`,
 		Example: `  # A throw-away CA, a workload's certificate and its Envoy configuration
   bailiwick ca init --dir ca --trust-domain acme.example
   bailiwick ca issue --dir ca --spiffe-id spiffe://acme.example/ns/shop/sa/web --out web
@@ -49,6 +60,8 @@ Exit codes: 0 success, 1 failure, 2 a mistake in the command line.`,
 	root.AddCommand(newSidecarCommand())
 	root.AddCommand(newServeCommand())
 	root.AddCommand(newValidateCommand())
+	root.AddCommand(newExplainCommand())
+	root.AddCommand(newMatrixCommand())
 	return root
 }
 
@@ -60,6 +73,10 @@ func execute(ctx context.Context, root *cobra.Command, args []string) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
+	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
 	}
 	fmt.Fprintf(root.ErrOrStderr(), "bailiwick: %v\n", err)
 	// What cobra itself found wrong never got as far as a command's RunE.

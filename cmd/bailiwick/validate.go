@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -69,14 +68,12 @@ type validated struct {
 
 // validate loads dir and prints what is wrong with it; the error is the summary.
 func validate(dir string, opts validateOptions, stdout, stderr io.Writer) error {
-	source, err := file.New(file.Config{
-		Dir: dir, Options: object.Options{AllowLoopback: opts.allowLoopback}, Logger: slog.New(slog.DiscardHandler),
-	})
+	d, err := loadDirectory(dir, opts.allowLoopback, "cluster.local")
 	if err != nil {
 		return err
 	}
-	events, report := source.Load()
-	out := validated{Report: report, Warnings: modelWarnings(events, source)}
+	report := d.report
+	out := validated{Report: report, Warnings: d.warnings()}
 	if err := out.print(stdout, opts.output); err != nil {
 		return fmt.Errorf("print the errors: %w", err)
 	}
@@ -89,28 +86,17 @@ func validate(dir string, opts validateOptions, stdout, stderr io.Writer) error 
 	return err
 }
 
-// modelWarnings are what only the objects together show: references that lead
-// nowhere, conflicts, limits. Whatever trust domains the tenants name are taken
-// for accepted: which are is the server's to say.
-func modelWarnings(events []tenancy.Event, source *file.Source) []*object.Error {
-	var domains []string
-	for _, ev := range events {
-		if t, ok := ev.Object.(*tenancy.Tenant); ok {
-			domains = append(domains, t.TrustDomain)
-		}
-	}
-	model := tenancy.NewModel(tenancy.Config{ClusterDomain: "cluster.local", TrustDomains: domains})
-	for _, ev := range events {
-		model.Apply(ev)
-	}
-	problems := model.TakeProblems()
+// warnings are what only the objects together show: references that lead
+// nowhere, conflicts, limits.
+func (d *directory) warnings() []*object.Error {
+	problems := d.model.TakeProblems()
 	out := []*object.Error{}
-	for _, ev := range events {
+	for _, ev := range d.events {
 		for _, p := range problems[ev.Ref] {
 			if p.Reason == tenancy.ReasonInvalid {
 				continue // an error of the object, reported with its field
 			}
-			place, _ := source.Locate(ev.Ref)
+			place, _ := d.source.Locate(ev.Ref)
 			out = append(out, &object.Error{
 				File: place.File, Document: place.Document, Line: place.Line, Kind: object.KindName(ev.Ref.Kind),
 				Namespace: ev.Ref.Key.Namespace, Name: ev.Ref.Key.Name, Field: p.Field, Message: p.Reason + ": " + p.Message,

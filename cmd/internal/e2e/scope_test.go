@@ -57,6 +57,8 @@ func TestTwoTenants(t *testing.T) {
 	f.run("plaintext", f.checkPlaintext)
 	f.run("server speaks first", f.checkServerFirst)
 	f.run("client speaks first", f.checkClientFirst)
+	// Last, because others count what they cause.
+	f.run("explained", f.checkExplained)
 }
 
 // revealed are the strings of another tenant that a live grant shows to a Pod's

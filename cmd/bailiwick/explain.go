@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/tenancy/policy"
+	"bailiwick.dev/bailiwick/tenancy/read"
+)
+
+// explainFlags are the flags of explain as they were given.
+type explainFlags struct {
+	askFlags
+	from, to           string
+	method, path, host string
+	headers            []string
+}
+
+func newExplainCommand() *cobra.Command {
+	var e explainFlags
+	cmd := &cobra.Command{
+		Use:   "explain --from spiffe://TD/ns/NAMESPACE/sa/ACCOUNT --to NAMESPACE/SERVICE:PORT",
+		Short: "Say whether a call is allowed, why, and what would change it",
+		Long: `Explain judges one call as the proxies would: whether the caller's proxy may know
+the service, and whether the workloads behind it let the call in. It names the
+policy that decides, every other policy that was looked at with the reason why it
+does not decide, and what to write to have it otherwise.
+
+Exit codes: 0 allowed, 3 denied, 4 unknown because something may not be read,
+1 failure, 2 a mistake in the command line.`,
+		Example: `  bailiwick explain --from spiffe://acme.example/ns/acme-web/sa/web \
+      --to acme-shop/orders:8080 --method POST --config-dir deploy/demo --allow-loopback-endpoints`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return e.run(cmd) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&e.from, "from", "", "SPIFFE `ID` of the caller (required)")
+	f.StringVar(&e.to, "to", "", "`NAMESPACE/SERVICE:PORT` that is called, by the service's port (required)")
+	f.StringVar(&e.method, "method", "", "HTTP `METHOD` of the request (default GET)")
+	f.StringVar(&e.path, "path", "", "`PATH` of the request (default /)")
+	f.StringVar(&e.host, "host", "", "`HOST` of the request (default the service's full name)")
+	f.StringArrayVar(&e.headers, "header", nil, "`NAME=VALUE` of the request; may be repeated")
+	e.add(cmd, "text", "json")
+	return cmd
+}
+
+func (e *explainFlags) run(cmd *cobra.Command) error {
+	if err := requireFlags(cmd, "from", "to"); err != nil {
+		return err
+	}
+	q, err := e.question()
+	if err != nil {
+		return err
+	}
+	by, err := e.open(cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = by.Close() }()
+	a, err := by.Explain(cmd.Context(), q)
+	if err != nil {
+		return err
+	}
+	if e.output == "json" {
+		err = printJSON(cmd.OutOrStdout(), a)
+	} else {
+		err = a.Text(cmd.OutOrStdout())
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("print the answer: %w", err)
+	case a.Verdict == read.Allowed:
+		return nil
+	case a.Verdict == read.Denied:
+		return exitCode(exitDenied)
+	default:
+		return exitCode(exitUnknown)
+	}
+}
+
+func (e *explainFlags) question() (read.Question, error) {
+	var q read.Question
+	id, err := spiffeid.FromString(e.from)
+	if err == nil {
+		q.From, err = identity.ParseWorkload(id)
+	}
+	if err != nil {
+		return q, usagef("--from %q: %v", e.from, err)
+	}
+	target, port, err := net.SplitHostPort(e.to)
+	if err != nil {
+		return q, usagef("--to %q: want NAMESPACE/SERVICE:PORT", e.to)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	namespace, service, ok := strings.Cut(target, "/")
+	if err != nil || n == 0 || !ok || namespace == "" || service == "" || strings.Contains(service, "/") {
+		return q, usagef("--to %q: want NAMESPACE/SERVICE:PORT", e.to)
+	}
+	q.Namespace, q.Service, q.Port = namespace, service, uint16(n)
+	q.Request = policy.Request{Method: e.method, Host: e.host}
+	if q.Request.Path, err = normalPath(e.path); err != nil {
+		return q, err
+	}
+	for _, h := range e.headers {
+		name, value, ok := strings.Cut(h, "=")
+		if !ok || name == "" {
+			return q, usagef("--header %q: want NAME=VALUE", h)
+		}
+		if q.Request.Headers == nil {
+			q.Request.Headers = map[string]string{}
+		}
+		name = strings.ToLower(name)
+		if had, twice := q.Request.Headers[name]; twice {
+			value = had + "," + value
+		}
+		q.Request.Headers[name] = value
+	}
+	return q, nil
+}
+
+// normalPath is what the listener makes of a path before policies see it.
+func normalPath(p string) (string, error) {
+	if p == "" {
+		return "", nil
+	}
+	raw, query, asks := strings.Cut(p, "?")
+	lower := strings.ToLower(raw)
+	if !strings.HasPrefix(raw, "/") || strings.Contains(lower, "%2f") || strings.Contains(lower, "%5c") {
+		return "", usagef("--path %q: want one that begins with a slash and has none escaped, which proxies refuse", p)
+	}
+	clean, err := url.PathUnescape(raw)
+	if err != nil {
+		return "", usagef("--path %q: %v", p, err)
+	}
+	clean = strings.ReplaceAll(clean, `\`, "/")
+	ends := strings.HasSuffix(clean, "/") || strings.HasSuffix(clean, "/.") || strings.HasSuffix(clean, "/..")
+	if clean = path.Clean(clean); ends && clean != "/" {
+		clean += "/"
+	}
+	if asks {
+		clean += "?" + query
+	}
+	return clean, nil
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/object"
+	"bailiwick.dev/bailiwick/tenancy/read"
+)
+
+var demo = []string{"--config-dir", "../../deploy/demo", "--allow-loopback-endpoints"}
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// golden compares with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}
+
+func TestExplainDemo(t *testing.T) {
+	for name, c := range map[string]struct {
+		args string
+		code int
+	}{
+		"allowed":     {"--from spiffe://acme.example/ns/acme-web/sa/web --to acme-shop/orders:8080", exitOK},
+		"denied":      {"--from spiffe://acme.example/ns/acme-web/sa/orders --to acme-shop/orders:8080 --method POST", exitDenied},
+		"method":      {"--from spiffe://acme.example/ns/acme-web/sa/web --to acme-shop/orders:8080 --method POST", exitDenied},
+		"deny":        {"--from spiffe://acme.example/ns/acme-web/sa/orders --to acme-web/web:8080 --path /x/../admin;a=b", exitDenied},
+		"not-granted": {"--from spiffe://acme.example/ns/acme-web/sa/web --to platform/logs:8080", exitDenied},
+		"tenant":      {"--from spiffe://acme.example/ns/acme-web/sa/web --to globex-web/web:8080 --tenant acme", exitDenied},
+		"unknown":     {"--from spiffe://acme.example/ns/acme-shop/sa/orders --to platform/logs:8080 --tenant acme", exitUnknown},
+		"default":     {"--from spiffe://globex.example/ns/globex-web/sa/web --to globex-shop/orders:8080 -o json", exitOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := bailiwick(t, append(append([]string{"explain"}, strings.Fields(c.args)...), demo...)...)
+			require.Equal(t, c.code, r.code, r.stderr)
+			require.Empty(t, r.stderr)
+			golden(t, "explain/"+name+".txt", strings.ReplaceAll(r.stdout, "../../", ""))
+		})
+	}
+}
+
+// What a tenant hears about a name of another is what it hears about any.
+func TestExplainForeignNameIsLikeAnyOther(t *testing.T) {
+	ask := func(to string) string {
+		r := bailiwick(t, append([]string{"explain", "--from", "spiffe://acme.example/ns/acme-web/sa/web", "--to", to, "--tenant", "acme"}, demo...)...)
+		require.Equal(t, exitDenied, r.code)
+		return r.stdout
+	}
+	require.Equal(t, ask("globex-web/web:8080"), strings.ReplaceAll(ask("nobody-web/web:8080"), "nobody", "globex"))
+}
+
+func TestMatrixDemo(t *testing.T) {
+	r := bailiwick(t, append([]string{"matrix"}, demo...)...)
+	require.Zero(t, r.code, r.stderr)
+	golden(t, "matrix/platform.txt", r.stdout)
+	r = bailiwick(t, append([]string{"matrix", "--tenant", "acme"}, demo...)...)
+	golden(t, "matrix/acme.txt", r.stdout)
+	r = bailiwick(t, append([]string{"matrix", "--tenant", "platform", "-o", "svg"}, demo...)...)
+	golden(t, "matrix/platform.svg", r.stdout)
+}
+
+// Every piece of YAML that explain offers does what it says: what was denied for
+// want of an Allow is allowed with it, what was allowed is denied.
+func TestWhatExplainOffersWorks(t *testing.T) {
+	dir := "../../deploy/demo"
+	d, err := loadDirectory(dir, true, "cluster.local")
+	require.NoError(t, err)
+	d.scope = read.Platform()
+	matrix, err := d.Matrix(t.Context())
+	require.NoError(t, err)
+	tried := map[string]int{}
+	for _, from := range matrix.Callers {
+		for _, to := range matrix.Services {
+			q := read.Question{Namespace: to.Namespace, Service: to.Service, Port: to.Port}
+			q.From.TrustDomain, q.From.Namespace, q.From.ServiceAccount = from.Tenant+".example", from.Namespace, from.Account
+			before, err := d.Explain(t.Context(), q)
+			require.NoError(t, err)
+			for _, change := range before.Change {
+				_, yaml, ok := strings.Cut(change, ":\n")
+				if !ok {
+					continue
+				}
+				after, err := loadDirectory(dir, true, "cluster.local")
+				require.NoError(t, err)
+				after.scope = read.Platform()
+				decoded := object.DecodeAll("offered.yaml", []byte(yaml), object.Options{})
+				require.Nil(t, decoded.Unreadable, yaml)
+				require.Len(t, decoded.Entries, 1)
+				for _, e := range decoded.Entries {
+					require.Empty(t, e.Errors, yaml)
+					after.model.Apply(tenancy.Event{Ref: e.Ref(""), Object: e.Object})
+				}
+				now, err := after.Explain(t.Context(), q)
+				require.NoError(t, err)
+				require.NotEqual(t, before.Verdict, now.Verdict, yaml)
+				tried[before.Verdict]++
+			}
+		}
+	}
+	require.Positive(t, tried[read.Allowed])
+	require.Positive(t, tried[read.Denied])
+}
+
+// Where a file that may bear on the call cannot be read the answer is not
+// known; what another tenant's folder has wrong is of no account.
+func TestExplainWithUnreadableFiles(t *testing.T) {
+	ask := func(folder string) (int, read.Answer) {
+		dir := t.TempDir()
+		require.NoError(t, os.CopyFS(dir, os.DirFS("../../deploy/demo")))
+		writeFile(t, dir, folder+"/broken.yaml", "a: [\n")
+		r := bailiwick(t, "explain", "--config-dir", dir, "--allow-loopback-endpoints", "-o", "json",
+			"--from", "spiffe://acme.example/ns/acme-web/sa/web", "--to", "acme-shop/orders:8080")
+		require.Contains(t, r.stderr, "has 1 errors")
+		var a read.Answer
+		require.NoError(t, json.Unmarshal([]byte(r.stdout), &a), r.stderr)
+		return r.code, a
+	}
+	for _, folder := range []string{"platform", "tenants/acme"} {
+		code, a := ask(folder)
+		require.Equal(t, exitUnknown, code, folder)
+		require.Contains(t, fmt.Sprint(a.Unknown), "may not read ", folder)
+		require.Contains(t, fmt.Sprint(a.Unknown), folder+"/broken.yaml")
+	}
+	code, a := ask("tenants/globex")
+	require.Zero(t, code)
+	require.Equal(t, read.Allowed, a.Verdict)
+}
+
+func TestExplainRefuses(t *testing.T) {
+	for args, says := range map[string]string{
+		"": "missing --from, --to",
+		"--from spiffe://a.example/x --to a/b:1 --config-dir x":                                       "--from",
+		"--from spiffe://a.example/ns/a/sa/b --to a/b --config-dir x":                                 "NAMESPACE/SERVICE:PORT",
+		"--from spiffe://a.example/ns/a/sa/b --to a/b:99999 --config-dir x":                           "NAMESPACE/SERVICE:PORT",
+		"--from spiffe://a.example/ns/a/sa/b --to a/b:80":                                             "--config-dir DIR",
+		"--from spiffe://a.example/ns/a/sa/b --to a/b:80 --config-dir x -o yaml":                      "-o yaml",
+		"--from spiffe://a.example/ns/a/sa/b --to a/b:80 --config-dir x --path /a%2fb":                "escaped",
+		"--from spiffe://a.example/ns/a/sa/b --to a/b:80 --config-dir x --header x":                   "NAME=VALUE",
+		"--from spiffe://a.example/ns/a/sa/b --to a/b:80 --config-dir x --path relative --method PUT": "--path",
+	} {
+		r := bailiwick(t, append([]string{"explain"}, strings.Fields(args)...)...)
+		require.Equal(t, exitUsage, r.code, args)
+		require.Contains(t, r.stderr, says, args)
+	}
+}
