@@ -38,6 +38,8 @@ func serviceScenario(ctx context.Context, r *run) error {
 
 // onSmall does something with the small mesh and all its clients.
 func (r *run) onSmall(ctx context.Context, how path, do func(*pair, string) error) error {
+	r.part = "-" + how.name
+	defer func() { r.part = "" }()
 	config := ServerConfig{Shape: r.small}
 	if how.file {
 		dir, err := r.meshDir(r.small)

@@ -84,6 +84,8 @@ func (r *run) push(ctx context.Context, c contender, body int) (time.Duration, e
 	if err != nil {
 		return 0, err
 	}
+	r.part = fmt.Sprintf("-%d-%t", body, c.sotw)
+	defer func() { r.part = "" }()
 	p := &pair{run: r, ctx: ctx}
 	defer p.stop()
 	config := FleetConfig{Members: members(r.fanoutStreams, 1), Parallel: 16, One: true, SotW: c.sotw}

@@ -84,6 +84,7 @@ type run struct {
 	// profile is the folder of profiles, empty for none.
 	profile          string
 	scenario         string
+	part             string // of the scenario, in the names of profiles
 	envoy, bailiwick string
 	log              func(format string, args ...any)
 }
@@ -102,7 +103,7 @@ func (r *run) profileOf(role string) string {
 	if r.profile == "" {
 		return ""
 	}
-	return filepath.Join(r.profile, r.scenario+"-"+role)
+	return filepath.Join(r.profile, r.scenario+r.part+"-"+role)
 }
 
 func command(ctx context.Context) error {

@@ -104,7 +104,8 @@ func (a *Attachment) ReadWith(former []*Binding, f func(*Binding)) bool {
 	// A group must not be locked twice by one reader: a writer that waits in
 	// between would stop both. The order does not matter, as no writer holds
 	// more than one.
-	held := make([]*group, 0, 2+2*len(former))
+	var room [6]*group
+	held := room[:0]
 	hold := func(b *Binding) {
 		for _, l := range b.Layers() {
 			if !slices.Contains(held, l.group) {

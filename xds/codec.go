@@ -1,10 +1,16 @@
 package xds
 
 import (
+	"bytes"
+	"strconv"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that ours delegates to
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"bailiwick.dev/bailiwick/snapshot"
 )
 
 // fieldNonce is the number of the nonce in both DiscoveryResponse and
@@ -17,12 +23,18 @@ const fieldNonce = 5
 type message struct {
 	body   []byte
 	suffix []byte
+	// room is where suffix stands: a tag, a length and 20 digits at most.
+	room [24]byte
 }
 
-func newMessage(body []byte, nonce string) *message {
-	suffix := make([]byte, 0, protowire.SizeTag(fieldNonce)+protowire.SizeBytes(len(nonce)))
-	suffix = protowire.AppendTag(suffix, fieldNonce, protowire.BytesType)
-	return &message{body: body, suffix: protowire.AppendString(suffix, nonce)}
+// newMessage ends a body with a nonce, which is a number in decimals.
+func newMessage(body []byte, nonce uint64) *message {
+	m := &message{body: body}
+	var digits [20]byte
+	text := strconv.AppendUint(digits[:0], nonce, 10)
+	m.suffix = protowire.AppendTag(m.room[:0], fieldNonce, protowire.BytesType)
+	m.suffix = protowire.AppendBytes(m.suffix, text)
+	return m
 }
 
 func (m *message) size() int { return len(m.body) + len(m.suffix) }
@@ -40,4 +52,84 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return mem.BufferSlice{mem.SliceBuffer(m.body), mem.SliceBuffer(m.suffix)}, nil
 	}
 	return c.CodecV2.Marshal(v)
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	in, ok := v.(*incoming)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	if in.mode == delta && data.Len() <= maxAck {
+		var room [maxAck]byte
+		data.CopyTo(room[:])
+		if in.req = ackOf(room[:data.Len()]); in.req != nil {
+			return nil
+		}
+	}
+	if in.mode == state {
+		var m discoveryv3.DiscoveryRequest
+		if err := c.CodecV2.Unmarshal(data, &m); err != nil {
+			return err
+		}
+		in.req = fromState(&m)
+	} else {
+		var m discoveryv3.DeltaDiscoveryRequest
+		if err := c.CodecV2.Unmarshal(data, &m); err != nil {
+			return err
+		}
+		in.req = fromDelta(&m)
+	}
+	in.req.size = data.Len()
+	return nil
+}
+
+// incoming is a request on its way in.
+type incoming struct {
+	mode protocol
+	req  *request
+}
+
+// Field numbers of envoy.service.discovery.v3.DeltaDiscoveryRequest.
+const (
+	fieldRequestTypeURL = 2
+	fieldResponseNonce  = 6
+)
+
+// maxAck is how long a request may be to be looked at as an ACK: a type URL and
+// a number are shorter.
+const maxAck = 192
+
+// ackOf reads a request that is an ACK and nothing else, without decoding it as
+// a message: a type that we serve, and a nonce. It returns nil for any other.
+func ackOf(raw []byte) *request {
+	var url, nonce []byte
+	for len(raw) > 0 {
+		number, typ, n := protowire.ConsumeTag(raw)
+		if n < 0 || typ != protowire.BytesType {
+			return nil
+		}
+		value, m := protowire.ConsumeBytes(raw[n:])
+		if m < 0 {
+			return nil
+		}
+		switch {
+		case number == fieldRequestTypeURL && url == nil:
+			url = value
+		case number == fieldResponseNonce && nonce == nil:
+			nonce = value
+		default:
+			return nil
+		}
+		raw = raw[n+m:]
+	}
+	if len(nonce) == 0 || bytes.ContainsFunc(nonce, func(r rune) bool { return r < '0' || r > '9' }) {
+		return nil
+	}
+	for t := range snapshot.NumTypes {
+		if t.URL() == string(url) {
+			return &request{url: t.URL(), nonce: string(nonce), ack: true, size: len(url) + len(nonce)}
+		}
+	}
+	return nil
 }

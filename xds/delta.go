@@ -100,8 +100,8 @@ func (st *typeState) take(nonce string) ([]inflight, bool) {
 	if i < 0 {
 		return nil, false
 	}
-	taken := slices.Clone(st.inflight[:i+1])
-	st.inflight = slices.Delete(st.inflight, 0, i+1)
+	taken := st.inflight[: i+1 : i+1]
+	st.inflight = st.inflight[i+1:]
 	if len(st.inflight) == 0 {
 		st.inflight = nil
 	}

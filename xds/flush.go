@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -38,18 +39,22 @@ func (s *stream) flush() error {
 	if s.att == nil {
 		return nil
 	}
-	var w *work
+	var room [snapshot.NumTypes]*snapshot.Binding
 	refused := false
-	s.att.ReadWith(s.former(), func(b *snapshot.Binding) {
-		if refused = b.Refused; refused || b.Held {
-			return
+	w := s.srv.works.Get().(*work)
+	defer func() {
+		*w = work{}
+		s.srv.works.Put(w)
+	}()
+	s.att.ReadWith(s.former(room[:0]), func(b *snapshot.Binding) {
+		if refused = b.Refused; !refused && !b.Held {
+			s.read(w, b)
 		}
-		w = s.read(b)
 	})
 	if refused {
 		return errElsewhere
 	}
-	if w == nil {
+	if w.binding == nil {
 		return nil
 	}
 	if w.lost {
@@ -65,11 +70,10 @@ func (s *stream) flush() error {
 	return nil
 }
 
-// former lists the bindings that types still stand at.
-func (s *stream) former() []*snapshot.Binding {
-	var out []*snapshot.Binding
+// former appends the bindings that types still stand at.
+func (s *stream) former(out []*snapshot.Binding) []*snapshot.Binding {
 	for t := range s.types {
-		if b := s.types[t].at.binding; b != nil {
+		if b := s.types[t].at.binding; b != nil && !slices.Contains(out, b) {
 			out = append(out, b)
 		}
 	}
@@ -83,7 +87,7 @@ func (s *stream) bound(b *snapshot.Binding) error {
 		if err := s.ticket.enter(b.Tenant); err != nil {
 			return err
 		}
-		s.served, s.tenant = true, b.Tenant
+		s.served, s.tenant, s.meters = true, b.Tenant, s.srv.metrics.of(b.Tenant)
 		s.log = s.log.With("tenant", b.Tenant)
 		s.status.setTenant(b.Tenant)
 	}
@@ -95,18 +99,20 @@ func (s *stream) bound(b *snapshot.Binding) error {
 
 // read collects what each step has to write and moves the cursors. It runs
 // inside Attachment.Read.
-func (s *stream) read(b *snapshot.Binding) *work {
-	w := &work{binding: b, suspects: s.srv.suspicion.get(b.Tenant)}
+func (s *stream) read(w *work, b *snapshot.Binding) {
+	w.binding, w.suspects = b, s.srv.suspicion.get(b.Tenant)
 	now := cursor{binding: b}
 	for i, l := range b.Layers() {
 		now.gens[i] = l.Generation()
 	}
+	due := s.due(b)
 	for i, line := range order {
-		if line.what == leftovers || line.what == removals {
+		switch {
+		case line.what == leftovers || line.what == removals:
 			w.steps[i] = w.steps[stepOf(line.typ)]
-			continue
+		case line.what == changes && due[line.typ], line.parent != snapshot.NumTypes && due[line.parent]:
+			s.readStep(w, i, now)
 		}
-		s.readStep(w, i, now)
 	}
 	waiting := false
 	for i, line := range order {
@@ -121,18 +127,21 @@ func (s *stream) read(b *snapshot.Binding) *work {
 	}
 	s.keep(b)
 	s.status.looked(now, waiting)
-	return w
+}
+
+// due tells the types of which there may be something to say; the others are
+// as the client has them, and need not be looked at.
+func (s *stream) due(b *snapshot.Binding) (due [snapshot.NumTypes]bool) {
+	for t := range s.types {
+		st := &s.types[t]
+		due[t] = st.faults != nil || st.all || st.empty || st.asked != nil || st.orphans != nil || st.has != nil ||
+			(st.at.binding != nil && st.at.behind(b, snapshot.Type(t)))
+	}
+	return due
 }
 
 // stepOf is the index of the step that writes the changes of a type.
-func stepOf(t snapshot.Type) int {
-	for i, line := range order {
-		if line.typ == t && line.what == changes {
-			return i
-		}
-	}
-	return -1
-}
+func stepOf(t snapshot.Type) int { return changesOf[t] }
 
 // waits reports whether a type has so much unacknowledged that the client is
 // left to catch up; then the latest state wins.

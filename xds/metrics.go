@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,6 +37,7 @@ type metrics struct {
 	wakes                    atomic.Uint64
 	encodes, sends, sentSize [snapshot.NumTypes]atomic.Uint64
 
+	tenants     sync.Map // of *meters, by name
 	responses   *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	answers     *prometheus.CounterVec
@@ -74,11 +76,47 @@ func newMetrics(reg prometheus.Registerer, streams func() map[string]int) (*metr
 	return m, nil
 }
 
-func (m *metrics) sent(tenant string, t snapshot.Type, size int) {
+// meters are the series of one tenant, found once and not for each response.
+type meters struct {
+	metrics *metrics
+	tenant  string
+	types   [snapshot.NumTypes]atomic.Pointer[typeMeters]
+}
+
+type typeMeters struct {
+	responses, bytes prometheus.Counter
+	acks             prometheus.Counter
+}
+
+// of returns the meters of a tenant.
+func (m *metrics) of(tenant string) *meters {
+	if v, ok := m.tenants.Load(tenant); ok {
+		return v.(*meters)
+	}
+	v, _ := m.tenants.LoadOrStore(tenant, &meters{metrics: m, tenant: tenant})
+	return v.(*meters)
+}
+
+func (ms *meters) of(t snapshot.Type) *typeMeters {
+	tm := ms.types[t].Load()
+	if tm == nil {
+		m := ms.metrics
+		tm = &typeMeters{
+			responses: m.responses.WithLabelValues(ms.tenant, t.String()),
+			bytes:     m.bytes.WithLabelValues(ms.tenant, t.String()),
+			acks:      m.answers.WithLabelValues(ms.tenant, t.String(), resultACK),
+		}
+		ms.types[t].Store(tm)
+	}
+	return tm
+}
+
+func (m *metrics) sent(ms *meters, t snapshot.Type, size int) {
 	m.sends[t].Add(1)
 	m.sentSize[t].Add(uint64(size))
-	m.responses.WithLabelValues(tenant, t.String()).Inc()
-	m.bytes.WithLabelValues(tenant, t.String()).Add(float64(size))
+	tm := ms.of(t)
+	tm.responses.Inc()
+	tm.bytes.Add(float64(size))
 }
 
 func (m *metrics) encoded(t snapshot.Type, size int) {
@@ -87,8 +125,12 @@ func (m *metrics) encoded(t snapshot.Type, size int) {
 	m.encodedSize.WithLabelValues(t.String()).Add(float64(size))
 }
 
-func (m *metrics) answered(tenant string, t snapshot.Type, result string) {
-	m.answers.WithLabelValues(tenant, t.String(), result).Inc()
+func (ms *meters) answered(t snapshot.Type, result string) {
+	if result == resultACK {
+		ms.of(t).acks.Inc()
+		return
+	}
+	ms.metrics.answers.WithLabelValues(ms.tenant, t.String(), result).Inc()
 }
 
 func (m *metrics) counts() Counts {

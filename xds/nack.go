@@ -65,7 +65,7 @@ func (st *typeState) tidy() {
 // accept notes that the client applied responses.
 func (s *stream) accept(t snapshot.Type, st *typeState, in []inflight) {
 	for _, f := range in {
-		s.srv.metrics.answered(s.tenant, t, resultACK)
+		s.meters.answered(t, resultACK)
 		s.status.answered(t, f.nonce, true)
 		if o := s.srv.observer; o != nil {
 			o.Acked(s.report(t, f.nonce, f.body))
@@ -212,7 +212,7 @@ func rank(suspect bool) int {
 }
 
 func (s *stream) observeRefusal(t snapshot.Type, f inflight, detail string) {
-	s.srv.metrics.answered(s.tenant, t, resultNACK)
+	s.meters.answered(t, resultNACK)
 	s.status.answered(t, f.nonce, false)
 	r := s.report(t, f.nonce, f.body)
 	if len(f.body.resources) == 1 {
@@ -312,7 +312,7 @@ func (s *stream) expire(now time.Time) {
 		in := st.inflight[:1:1]
 		st.inflight = st.inflight[1:]
 		st.unacked -= len(in[0].body.bytes)
-		s.srv.metrics.answered(s.tenant, snapshot.Cluster, resultTimeout)
+		s.meters.answered(snapshot.Cluster, resultTimeout)
 		if rs := in[0].body.resources; s.mode == delta && len(rs) == 1 && !s.awaited(rs[0]) {
 			s.log.Warn("cluster not acknowledged, though all that belongs to it is", "resource", rs[0].Name(), "after", clusterGrace)
 			continue

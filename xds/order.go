@@ -51,6 +51,16 @@ var order = [...]step{
 	{snapshot.Cluster, removals, snapshot.NumTypes},
 }
 
+// changesOf is where a type's changes stand in the order.
+var changesOf = func() (at [snapshot.NumTypes]int) {
+	for i, line := range order {
+		if line.what == changes {
+			at[line.typ] = i
+		}
+	}
+	return at
+}()
+
 // isSet reports whether a state-of-the-world response of type t is the whole
 // set, so that absence removes. An empty first subscription of these means all.
 func isSet(t snapshot.Type) bool { return t == snapshot.Cluster || t == snapshot.Listener }

@@ -132,14 +132,14 @@ func (q *query) moot() bool {
 			return false
 		}
 	}
-	return q.what == children || q.at.binding == nil || !q.moved()
+	return q.what == children || q.at.binding == nil || !q.at.behind(q.now.binding, q.typ)
 }
 
-// moved reports whether the type changed in the layers since at.
-func (q *query) moved() bool {
-	old := q.at.binding.Layers()
-	for i, l := range q.now.binding.Layers() {
-		if l != old[i] || l.Changed(q.typ, q.at.gens[i]) {
+// behind reports whether a type changed in the layers of b since the cursor.
+func (c *cursor) behind(b *snapshot.Binding, t snapshot.Type) bool {
+	old := c.binding.Layers()
+	for i, l := range b.Layers() {
+		if l != old[i] || l.Changed(t, c.gens[i]) {
 			return true
 		}
 	}

@@ -22,7 +22,6 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/snapshot"
@@ -82,6 +81,9 @@ type Server struct {
 	stopGrace  time.Duration
 	bindToPod  bool
 
+	// works are what flushes work with, to be used again.
+	works sync.Pool
+
 	// stopping is closed when all streams have to end.
 	stopping chan struct{}
 	stopOnce sync.Once
@@ -121,6 +123,7 @@ func NewServer(c Config) (*Server, error) {
 		bindToPod:  c.BindToPodIP,
 		stopping:   make(chan struct{}),
 		streams:    map[uint64]*streamStatus{},
+		works:      sync.Pool{New: func() any { return new(work) }},
 	}
 	var err error
 	if s.memo, err = newMemo(sharedBatches, orDefault(c.SharedBytes, 256<<20)); err != nil {
@@ -278,6 +281,15 @@ func closedInOrder(err error) error {
 	return err
 }
 
+// receive reads a request of a stream.
+func receive(g grpc.ServerStream, mode protocol) (*request, error) {
+	in := incoming{mode: mode}
+	if err := g.RecvMsg(&in); err != nil {
+		return nil, err
+	}
+	return in.req, nil
+}
+
 type deltaWire struct {
 	g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
 }
@@ -285,16 +297,12 @@ type deltaWire struct {
 func (w deltaWire) send(m *message) error { return w.g.SendMsg(m) }
 
 func (w deltaWire) recv() (*request, error) {
-	m, err := w.g.Recv()
-	if err != nil {
-		return nil, err
-	}
-	return fromDelta(m), nil
+	return receive(w.g, delta)
 }
 
 func fromDelta(m *discoveryv3.DeltaDiscoveryRequest) *request {
 	return &request{
-		url: m.GetTypeUrl(), node: m.GetNode(), nonce: m.GetResponseNonce(), failed: m.GetErrorDetail(), size: proto.Size(m),
+		url: m.GetTypeUrl(), node: m.GetNode(), nonce: m.GetResponseNonce(), failed: m.GetErrorDetail(),
 		subscribe: m.GetResourceNamesSubscribe(), unsubscribe: m.GetResourceNamesUnsubscribe(), has: m.GetInitialResourceVersions(),
 	}
 }
@@ -306,16 +314,12 @@ type stateWire struct {
 func (w stateWire) send(m *message) error { return w.g.SendMsg(m) }
 
 func (w stateWire) recv() (*request, error) {
-	m, err := w.g.Recv()
-	if err != nil {
-		return nil, err
-	}
-	return fromState(m), nil
+	return receive(w.g, state)
 }
 
 func fromState(m *discoveryv3.DiscoveryRequest) *request {
 	return &request{
-		url: m.GetTypeUrl(), node: m.GetNode(), nonce: m.GetResponseNonce(), failed: m.GetErrorDetail(), size: proto.Size(m),
+		url: m.GetTypeUrl(), node: m.GetNode(), nonce: m.GetResponseNonce(), failed: m.GetErrorDetail(),
 		names: m.GetResourceNames(), version: m.GetVersionInfo(),
 	}
 }

@@ -375,7 +375,7 @@ func (s *syncBuffer) String() string {
 // would have written, fields in another order.
 func TestCodecWritesWhatProtobufReads(t *testing.T) {
 	b := encodeBody(delta, snapshot.Cluster, svc("a", "1")[:1], []string{"x", "y"})
-	m := newMessage(b.bytes, "42")
+	m := newMessage(b.bytes, 42)
 	out, err := newCodec().Marshal(m)
 	require.NoError(t, err)
 	var got discoveryv3.DeltaDiscoveryResponse

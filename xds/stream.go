@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strconv"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -45,6 +44,8 @@ type request struct {
 	nonce  string
 	failed *statuspb.Status
 	size   int
+	// ack is set for one that acknowledges and says nothing else (delta).
+	ack bool
 
 	// Delta.
 	subscribe, unsubscribe []string
@@ -126,6 +127,7 @@ type stream struct {
 	nonces uint64
 	// tenant and final are those of the binding that was last served.
 	tenant string
+	meters *meters
 	served bool
 	final  bool
 	// unaskedAt and closeAt are deadlines, zero for none.
@@ -224,6 +226,9 @@ func (s *stream) handle(req *request) error {
 		return nil
 	}
 	st := &s.types[t]
+	if req.ack && st.requested && s.acknowledged(t, st, req.nonce) {
+		return nil
+	}
 	first := !st.requested
 	st.requested = true
 	s.expectClusters(t, now)
@@ -236,6 +241,19 @@ func (s *stream) handle(req *request) error {
 		return status.Errorf(codes.ResourceExhausted, "%d names of type %s are subscribed, more than the tenant's limit", n, t)
 	}
 	return s.flush()
+}
+
+// acknowledged takes an ACK that says nothing else, and reports whether there is
+// nothing else to do: nothing waits for it, and the store has woken the stream
+// for whatever is new there.
+func (s *stream) acknowledged(t snapshot.Type, st *typeState, nonce string) bool {
+	if st.faults != nil || s.waits(t) || s.final {
+		return false
+	}
+	if in, ok := st.take(nonce); ok {
+		s.accept(t, st, in)
+	}
+	return st.faults == nil
 }
 
 // expectClusters starts the clock of a client that asks for what belongs to
@@ -320,7 +338,7 @@ func (s *stream) done() bool {
 // send writes one response and remembers it until it is answered.
 func (s *stream) send(t snapshot.Type, b *body, search bool) error {
 	s.nonces++
-	m := newMessage(b.bytes, strconv.FormatUint(s.nonces, 10))
+	m := newMessage(b.bytes, s.nonces)
 	st := &s.types[t]
 	st.last = s.nonces
 	now := time.Now()
@@ -330,7 +348,7 @@ func (s *stream) send(t snapshot.Type, b *body, search bool) error {
 	if err := s.wire.send(m); err != nil {
 		return fmt.Errorf("send %s response: %w", t, err)
 	}
-	s.srv.metrics.sent(s.tenant, t, m.size())
+	s.srv.metrics.sent(s.meters, t, m.size())
 	if o := s.srv.observer; o != nil {
 		o.Sent(s.report(t, s.nonces, b))
 	}

@@ -85,6 +85,9 @@ func (in *interner) hashPair(name, version string) sum {
 
 // change returns base with the names of add, without those of remove.
 func (in *interner) change(base *nameSet, add, remove []string) *nameSet {
+	if len(add)+len(remove) == 0 {
+		return base
+	}
 	delta := map[string]bool{}
 	s := sum{}
 	if base != nil {
