@@ -1,0 +1,351 @@
+package guard
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bailiwick.dev/bailiwick/tenancy"
+)
+
+// Defaults of Config.
+const (
+	DefaultShare  = 0.5
+	DefaultFloor  = 20
+	DefaultWindow = 10 * time.Second
+)
+
+// Config says what is too much. Next and Logger are required.
+type Config struct {
+	// Next absorbs what passes. It is called under the guard's lock, in order,
+	// and must not block.
+	Next func([]tenancy.Event)
+	// Share of the objects of a kind that may go within Window, 0 to 1; 1 holds
+	// nothing but Tenants. 0 is DefaultShare.
+	Share float64
+	// Floor is how many objects may go in any case; 0 is DefaultFloor.
+	Floor int
+	// Window is how long "at once" is; 0 is DefaultWindow.
+	Window time.Duration
+	Logger *slog.Logger
+	// Registerer takes the metric of what is held; nil registers none.
+	Registerer prometheus.Registerer
+}
+
+// Guard holds accidental removals back. Its methods may be called by anybody.
+type Guard struct {
+	cfg   Config
+	gauge *prometheus.GaugeVec
+
+	mu    sync.Mutex
+	kinds map[group]*members // guarded by mu
+	// label is the tenant of each namespace that is passed on, labelled how many
+	// each tenant has; guarded by mu.
+	label    map[tenancy.Key]string
+	labelled map[string]int
+}
+
+// group is what is counted together: a kind, the Deny policies by themselves.
+type group struct {
+	kind tenancy.Kind
+	deny bool
+}
+
+func (g group) String() string {
+	if g.deny {
+		return g.kind.String() + " (Deny)"
+	}
+	return g.kind.String()
+}
+
+// members is the state of one group.
+type members struct {
+	// there are the objects that were passed on and not taken back.
+	there map[tenancy.Ref]struct{}
+	// gone are the removals within the window, oldest first.
+	gone []removed
+	held map[tenancy.Ref]time.Time
+}
+
+// removed counts removals of about the same time.
+type removed struct {
+	at time.Time
+	n  int
+}
+
+// New makes a Guard; it starts nothing.
+func New(c Config) (*Guard, error) {
+	if c.Next == nil || c.Logger == nil {
+		return nil, fmt.Errorf("guard: Next and Logger are required")
+	}
+	c.Share = cmp.Or(c.Share, DefaultShare)
+	c.Floor = cmp.Or(c.Floor, DefaultFloor)
+	c.Window = cmp.Or(c.Window, DefaultWindow)
+	g := &Guard{
+		cfg: c, kinds: map[group]*members{}, label: map[tenancy.Key]string{}, labelled: map[string]int{},
+		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "bailiwick_removals_held", Help: "Objects that are gone at the source and honoured until that is confirmed.",
+		}, []string{"kind"}),
+	}
+	if c.Registerer != nil {
+		if err := c.Registerer.Register(g.gauge); err != nil {
+			return nil, fmt.Errorf("register the metric of the guard: %w", err)
+		}
+	}
+	return g, nil
+}
+
+// Apply takes the events of one change of a source and passes on what is no
+// accident, in the same order but for released Tenants.
+func (g *Guard) Apply(events []tenancy.Event) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	out := make([]tenancy.Event, 0, len(events))
+	removals, held := map[group][]tenancy.Ref{}, map[tenancy.Ref]bool{}
+	for _, ev := range events {
+		if ev.Object != nil {
+			g.present(ev)
+			continue
+		}
+		gr, guarded := g.groupOf(ev.Ref)
+		if !guarded {
+			continue
+		}
+		if _, known := g.kinds[gr].held[ev.Ref]; known {
+			held[ev.Ref] = true
+		} else {
+			removals[gr] = append(removals[gr], ev.Ref)
+		}
+	}
+	g.judge(removals, held, now)
+	for _, ev := range events {
+		if ev.Object == nil && held[ev.Ref] {
+			continue
+		}
+		if ev.Object == nil {
+			g.absent(ev.Ref)
+		}
+		out = append(out, ev)
+	}
+	out = append(out, g.unneeded()...)
+	g.pass(out)
+	g.tell(removals, held)
+}
+
+// judge adds to held which of the removals are.
+func (g *Guard) judge(removals map[group][]tenancy.Ref, held map[tenancy.Ref]bool, now time.Time) {
+	hold := func(gr group, ref tenancy.Ref) {
+		held[ref] = true
+		g.kinds[gr].held[ref] = now
+	}
+	for gr, refs := range removals {
+		if gr.kind != tenancy.KindTenant && g.tooMany(gr, len(refs), now) {
+			for _, ref := range refs {
+				hold(gr, ref)
+			}
+		}
+	}
+	// Namespaces that are to go take their labels with them.
+	for _, ref := range removals[group{kind: tenancy.KindNamespace}] {
+		if !held[ref] {
+			g.unlabel(ref.Key)
+		}
+	}
+	for _, ref := range removals[group{kind: tenancy.KindTenant}] {
+		if g.labelled[ref.Key.Name] > 0 {
+			hold(group{kind: tenancy.KindTenant}, ref)
+		}
+	}
+}
+
+func (g *Guard) pass(events []tenancy.Event) {
+	if len(events) > 0 {
+		g.cfg.Next(events)
+	}
+}
+
+// tell says once per change what is held because of it.
+func (g *Guard) tell(removals map[group][]tenancy.Ref, held map[tenancy.Ref]bool) {
+	for gr, refs := range removals {
+		if slices.ContainsFunc(refs, func(r tenancy.Ref) bool { return held[r] }) {
+			first := slices.MinFunc(refs, compare)
+			g.cfg.Logger.Error("removal held: objects are gone at the source, stay honoured, and wait to be confirmed",
+				"kind", gr.String(), "objects", len(refs), "first", first.Key.Namespace+"/"+first.Key.Name, "held_in_all", len(g.kinds[gr].held))
+		}
+	}
+	for gr, k := range g.kinds {
+		g.gauge.WithLabelValues(gr.String()).Set(float64(len(k.held)))
+	}
+}
+
+func compare(a, b tenancy.Ref) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key.Namespace, b.Key.Namespace),
+		cmp.Compare(a.Key.Name, b.Key.Name), cmp.Compare(a.Key.Source, b.Key.Source))
+}
+
+// groupOf says in which group an object is that is known, and whether its
+// removal may be held.
+func (g *Guard) groupOf(ref tenancy.Ref) (group, bool) {
+	gr := group{kind: ref.Kind, deny: ref.Kind == tenancy.KindAccessPolicy}
+	k := g.kinds[gr]
+	if k == nil {
+		return gr, false
+	}
+	_, there := k.there[ref]
+	return gr, there
+}
+
+// guardedAs is the group of an object, if its removal is not a revocation.
+func guardedAs(ev tenancy.Event) (group, bool) {
+	switch ev.Ref.Kind {
+	case tenancy.KindTenant, tenancy.KindNamespace, tenancy.KindService, tenancy.KindEndpointSlice, tenancy.KindPod:
+		return group{kind: ev.Ref.Kind}, true
+	case tenancy.KindAccessPolicy:
+		p, ok := ev.Object.(*tenancy.AccessPolicy)
+		return group{kind: ev.Ref.Kind, deny: true}, ok && p.Action == tenancy.Deny
+	}
+	return group{}, false
+}
+
+// present notes an object that is there.
+func (g *Guard) present(ev tenancy.Event) {
+	if ns, ok := ev.Object.(*tenancy.Namespace); ok {
+		g.unlabel(ev.Ref.Key)
+		if ns.Tenant != "" {
+			g.label[ev.Ref.Key] = ns.Tenant
+			g.labelled[ns.Tenant]++
+		}
+	}
+	gr, guarded := guardedAs(ev)
+	if !guarded {
+		if was, ok := g.groupOf(ev.Ref); ok { // a Deny that became an Allow
+			g.forget(was, ev.Ref)
+		}
+		return
+	}
+	k := g.kinds[gr]
+	if k == nil {
+		k = &members{there: map[tenancy.Ref]struct{}{}, held: map[tenancy.Ref]time.Time{}}
+		g.kinds[gr] = k
+	}
+	k.there[ev.Ref] = struct{}{}
+	if _, was := k.held[ev.Ref]; was {
+		delete(k.held, ev.Ref)
+		g.cfg.Logger.Info("an object whose removal was held is back", "kind", gr.String(), "namespace", ev.Ref.Key.Namespace, "name", ev.Ref.Key.Name, "held_in_all", len(k.held))
+		g.gauge.WithLabelValues(gr.String()).Set(float64(len(k.held)))
+	}
+}
+
+// absent notes an object whose removal is passed on.
+func (g *Guard) absent(ref tenancy.Ref) {
+	if gr, ok := g.groupOf(ref); ok {
+		g.forget(gr, ref)
+	}
+}
+
+func (g *Guard) forget(gr group, ref tenancy.Ref) {
+	delete(g.kinds[gr].there, ref)
+	delete(g.kinds[gr].held, ref)
+	if gr.kind == tenancy.KindNamespace {
+		g.unlabel(ref.Key)
+	}
+}
+
+func (g *Guard) unlabel(namespace tenancy.Key) {
+	if t, ok := g.label[namespace]; ok {
+		delete(g.label, namespace)
+		if g.labelled[t]--; g.labelled[t] == 0 {
+			delete(g.labelled, t)
+		}
+	}
+}
+
+// tooMany reports whether n more removals in a group are too many at once.
+func (g *Guard) tooMany(gr group, n int, now time.Time) bool {
+	k := g.kinds[gr]
+	k.gone = slices.DeleteFunc(k.gone, func(r removed) bool { return now.Sub(r.at) >= g.cfg.Window })
+	sum := 0
+	for _, r := range k.gone {
+		sum += r.n
+	}
+	before := len(k.there) - len(k.held) + sum // when the window began
+	if last := len(k.gone) - 1; last >= 0 && now.Sub(k.gone[last].at) < g.cfg.Window/16 {
+		k.gone[last].n += n
+	} else {
+		k.gone = append(k.gone, removed{now, n})
+	}
+	return sum+n > max(g.cfg.Floor, int(g.cfg.Share*float64(before)))
+}
+
+// unneeded releases Tenants that no namespace belongs to any more.
+func (g *Guard) unneeded() []tenancy.Event {
+	k := g.kinds[group{kind: tenancy.KindTenant}]
+	if k == nil {
+		return nil
+	}
+	var out []tenancy.Event
+	for ref := range k.held {
+		if g.labelled[ref.Key.Name] == 0 {
+			out = append(out, tenancy.Event{Ref: ref})
+			g.forget(group{kind: tenancy.KindTenant}, ref)
+		}
+	}
+	slices.SortFunc(out, func(a, b tenancy.Event) int { return compare(a.Ref, b.Ref) })
+	return out
+}
+
+// Held is an object that is gone at its source and honoured nevertheless.
+type Held struct {
+	Kind      string    `json:"kind"`
+	Namespace string    `json:"namespace,omitempty"`
+	Name      string    `json:"name"`
+	Since     time.Time `json:"since"`
+}
+
+// Held lists what is held, sorted by kind, namespace and name.
+func (g *Guard) Held() []Held {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := []Held{}
+	for gr, k := range g.kinds {
+		for ref, since := range k.held {
+			out = append(out, Held{gr.String(), ref.Key.Namespace, ref.Key.Name, since.UTC()})
+		}
+	}
+	slices.SortFunc(out, func(a, b Held) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+// Confirm removes what has been held since before a time and returns how many
+// objects that were.
+func (g *Guard) Confirm(before time.Time) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out []tenancy.Event
+	for _, k := range g.kinds {
+		for ref, since := range k.held {
+			if since.Before(before) {
+				out = append(out, tenancy.Event{Ref: ref})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b tenancy.Event) int { return compare(a.Ref, b.Ref) })
+	for _, ev := range out {
+		g.absent(ev.Ref)
+	}
+	if len(out) > 0 {
+		g.cfg.Logger.Info("removal confirmed: held objects are honoured no longer", "objects", len(out))
+	}
+	gone := append(out, g.unneeded()...)
+	g.pass(gone)
+	g.tell(nil, nil)
+	return len(gone)
+}
