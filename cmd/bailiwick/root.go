@@ -62,6 +62,10 @@ preview have more.`,
 	root.AddCommand(newValidateCommand())
 	root.AddCommand(newExplainCommand())
 	root.AddCommand(newMatrixCommand())
+	root.AddCommand(newStatusCommand())
+	root.AddCommand(newProxiesCommand())
+	root.AddCommand(newDumpCommand())
+	root.AddCommand(newConfirmCommand())
 	return root
 }
 

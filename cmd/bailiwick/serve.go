@@ -19,7 +19,9 @@ import (
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/snapshot"
 	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/condition"
 	"bailiwick.dev/bailiwick/tenancy/file"
+	"bailiwick.dev/bailiwick/tenancy/guard"
 	"bailiwick.dev/bailiwick/tenancy/object"
 	"bailiwick.dev/bailiwick/xds"
 )
@@ -40,6 +42,8 @@ type serveConfig struct {
 	bindToPodIP   bool
 	svidMaxTTL    time.Duration
 	quiet, max    time.Duration
+	maxRemoval    float64
+	replica       string
 	logLevel      string
 	logFormat     string
 }
@@ -84,6 +88,8 @@ begins to answer proxies only then.`,
 	f.DurationVar(&c.svidMaxTTL, "svid-max-ttl", 24*time.Hour, "longest life of a workload's certificate: for so long a namespace is nobody's after it went to another tenant of its trust domain or was made again; 0 turns that off")
 	f.DurationVar(&c.quiet, "debounce-quiet", snapshot.DefaultQuiet, "how long a tenant's burst must pause before it is built")
 	f.DurationVar(&c.max, "debounce-max", snapshot.DefaultMax, "how long a tenant's burst may be gathered at most")
+	f.Float64Var(&c.maxRemoval, "max-removal", guard.DefaultShare, "`SHARE` of the objects of a kind (above 20 objects) whose removal at once is held until confirmed; 1 holds Tenants only")
+	f.StringVar(&c.replica, "replica", "", "`NAME` of this server among its replicas (default: the host's name)")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -131,6 +137,9 @@ func (c *serveConfig) check() error {
 	}
 	if c.svidMaxTTL < 0 {
 		return usageError{fmt.Errorf("--svid-max-ttl %v: want a duration of 0 or more", c.svidMaxTTL)}
+	}
+	if c.maxRemoval <= 0 || c.maxRemoval > 1 {
+		return usageError{fmt.Errorf("--max-removal %v: want a share above 0, up to 1", c.maxRemoval)}
 	}
 	if c.proxySVID != "file" && c.proxySVID != "sds" {
 		return usageError{fmt.Errorf("--proxy-svid %q: want file or sds", c.proxySVID)}
@@ -186,6 +195,8 @@ type server struct {
 	publisher *snapshot.Publisher
 	xds       *xds.Server
 	objects   *file.Source
+	feed      *feed
+	keeper    *keeper
 	listeners struct{ xds, health, admin net.Listener }
 }
 
@@ -196,6 +207,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	if c.proxySVID == "sds" {
 		svid = snapshot.SDSSVID
 	}
+	board := condition.NewBoard(time.Now)
 	var err error
 	s.publisher, err = snapshot.NewPublisher(snapshot.Config{
 		Model: tenancy.NewModel(tenancy.Config{
@@ -206,6 +218,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 		Logger:     log,
 		Registerer: s.registry,
 		Quiet:      c.quiet, Max: c.max,
+		Problems: board.Problems,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make publisher: %w", err)
@@ -214,11 +227,33 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	if err != nil {
 		return nil, fmt.Errorf("make xDS server: %w", err)
 	}
+	if err := s.keep(board); err != nil {
+		return nil, err
+	}
 	s.objects, err = file.New(file.Config{Dir: c.configDir, Options: s.options(), Logger: log})
 	if err != nil {
 		return nil, err
 	}
 	return s, s.listen()
+}
+
+// keep makes what stands between the source and the publisher, and what keeps
+// the conditions of objects.
+func (s *server) keep(board *condition.Board) error {
+	s.feed = &feed{board: board, publisher: s.publisher}
+	var err error
+	s.feed.guard, err = guard.New(guard.Config{Next: s.feed.absorb, Share: s.config.maxRemoval, Logger: s.log, Registerer: s.registry})
+	if err != nil {
+		return fmt.Errorf("make the guard of removals: %w", err)
+	}
+	replica := s.config.replica
+	if replica == "" {
+		if replica, err = os.Hostname(); err != nil {
+			return fmt.Errorf("find the host's name (give --replica NAME): %w", err)
+		}
+	}
+	s.keeper = &keeper{replica: replica, board: board, publisher: s.publisher, streams: s.xds.Streams, log: s.log}
+	return nil
 }
 
 // options of decoding: a panic over an object is counted and logged.
@@ -257,7 +292,8 @@ func (s *server) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.publisher.Run(ctx) })
 	g.Go(func() error { return s.feedBundles(ctx) })
-	g.Go(func() error { return s.objects.Run(ctx, newSink(s.publisher, s.log)) })
+	g.Go(func() error { return s.objects.Run(ctx, newSink(s.feed, s.log)) })
+	g.Go(func() error { return s.keeper.run(ctx) })
 	g.Go(func() error { return s.serveHTTP(ctx, "health", s.listeners.health, s.healthHandler()) })
 	if s.listeners.admin != nil {
 		g.Go(func() error { return s.serveHTTP(ctx, "admin", s.listeners.admin, s.adminHandler()) })

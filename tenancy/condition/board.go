@@ -34,6 +34,8 @@ type entry struct {
 	since time.Time
 	step  uint64
 	said  []metav1.Condition
+	// again is set while what was said did not reach its place.
+	again bool
 }
 
 // NewBoard makes an empty Board that takes the time from clock.
@@ -117,6 +119,16 @@ func (b *Board) Recall(ref tenancy.Ref, conditions []metav1.Condition) {
 	}
 }
 
+// Again lets the next Say return an object once more, whose conditions could not
+// be written down.
+func (b *Board) Again(ref tenancy.Ref) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.objects[ref]; e != nil {
+		e.again = true
+	}
+}
+
 // Said is one object with its conditions.
 type Said struct {
 	Ref        tenancy.Ref        `json:"-"`
@@ -138,7 +150,8 @@ func (b *Board) Say(fleet *Fleet, mark uint64) []Said {
 			Kind: ref.Kind, Generation: e.generation, Errors: e.errors, Problems: b.problems[ref],
 			Delivery: fleet.delivery(ref, e.object, e.since),
 		}), now)
-		if e.said = after; changed {
+		if e.said = after; changed || e.again {
+			e.again = false
 			out = append(out, Said{ref, after})
 		}
 	}

@@ -107,7 +107,7 @@ func TestALiarHidesNobodyElse(t *testing.T) {
 			g.Add(Stream{Tenant: "acme", Namespace: "acme-shop", Faulty: true, Refused: []tenancy.Ref{policy("acme-shop", "other")}})
 			if lies {
 				for range streams {
-					g.Add(Stream{Tenant: "evil", Namespace: "evil", Late: true, Faulty: true, Unsettled: true, Pending: refs, Refused: refs})
+					g.Add(Stream{Tenant: "evil", Namespace: "evil", Late: true, Faulty: true, Unsettled: true, StuckSince: time.Unix(1, 0), Pending: refs, Refused: refs})
 				}
 				flood := Stream{Tenant: "evil", Namespace: "evil-2", Faulty: true}
 				for i := range maxLacks + 1 {
@@ -127,6 +127,23 @@ func TestALiarHidesNobodyElse(t *testing.T) {
 		}
 		require.Equal(t, calm(false), calm(true))
 	})
+}
+
+// A proxy that acknowledges nothing lacks what changed since, and for all that
+// is known nothing that was there before.
+func TestAMuteProxyLacksWhatChangedSince(t *testing.T) {
+	g := NewGather()
+	g.Add(Stream{Tenant: "acme", Namespace: "shop", Late: true, StuckSince: time.Unix(50, 0), Pending: []tenancy.Ref{policy("shop", "late")}})
+	g.Add(Stream{Tenant: "acme", Namespace: "web"})
+	fleet := NewFleet([]Report{g.Report("a", time.Unix(90, 0), nil)})
+	said := func(ref tenancy.Ref, since int64) string {
+		return brief(Of(Facts{Kind: ref.Kind, Delivery: fleet.delivery(ref, &tenancy.AccessPolicy{}, time.Unix(since, 0))})[1:])
+	}
+	require.Equal(t, "Programmed=True/Programmed@0", said(policy("shop", "old"), 40))
+	require.Equal(t, "Programmed=False/Pending@0", said(policy("shop", "late"), 40))
+	require.Equal(t, "Programmed=False/Pending@0", said(policy("shop", "new"), 60))
+	require.Equal(t, "Programmed=True/Programmed@0", said(policy("web", "new"), 60), "not those of another namespace")
+	require.Empty(t, said(policy("web", "newer"), 95), "younger than the report")
 }
 
 // A report never outgrows what is read back, and says of every tenant that it

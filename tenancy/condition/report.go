@@ -44,6 +44,10 @@ type Place struct {
 	Refused int `json:"refused,omitempty"`
 	// Unsettled is set while something is on its way.
 	Unsettled bool `json:"unsettled,omitempty"`
+	// Stuck are proxies that acknowledge nothing, the first since StuckSince, and
+	// so lack whatever changed after that.
+	Stuck      int       `json:"stuck,omitempty"`
+	StuckSince time.Time `json:"stuckSince,omitzero"`
 	// Lacks are sorted by object; More is set if there were more of them.
 	Lacks []Lack `json:"lacks,omitempty"`
 	More  bool   `json:"more,omitempty"`
@@ -90,6 +94,8 @@ type Stream struct {
 	Late, Faulty     bool
 	// Unsettled is set while something younger is on its way.
 	Unsettled bool
+	// StuckSince is set if more waits, because nothing has been acknowledged since.
+	StuckSince time.Time
 }
 
 // Add counts one stream.
@@ -110,6 +116,11 @@ func (g *Gather) Add(s Stream) {
 	}
 	if s.Faulty {
 		p.Refused++
+	}
+	if at := s.StuckSince.UTC(); !s.StuckSince.IsZero() {
+		if p.Stuck++; p.Stuck == 1 || at.Before(p.StuckSince) {
+			p.StuckSince = at
+		}
 	}
 	p.count(s.Pending, func(l *Lack) { l.Pending++ })
 	p.count(s.Refused, func(l *Lack) { l.Refused++ })
@@ -197,7 +208,7 @@ func DecodeReport(data []byte) (Report, error) {
 func (r Report) Same(o Report) bool {
 	return r.Replica == o.Replica && slices.Equal(r.Busy, o.Busy) && slices.EqualFunc(r.Places, o.Places, func(a, b Place) bool {
 		return a.Tenant == b.Tenant && a.Namespace == b.Namespace && a.Proxies == b.Proxies && a.Pending == b.Pending &&
-			a.Refused == b.Refused && a.Unsettled == b.Unsettled && a.More == b.More && slices.Equal(a.Lacks, b.Lacks)
+			a.Refused == b.Refused && a.Unsettled == b.Unsettled && a.Stuck == b.Stuck && a.StuckSince.Equal(b.StuckSince) && a.More == b.More && slices.Equal(a.Lacks, b.Lacks)
 	})
 }
 
@@ -231,7 +242,7 @@ func NewFleet(reports []Report) *Fleet {
 // delivery says what is known of the proxies that an object concerns: those of
 // its own namespace, or of the Tenant. Since is when the object last changed.
 func (f *Fleet) delivery(ref tenancy.Ref, obj tenancy.Object, since time.Time) Delivery {
-	d := Delivery{Unsettled: !f.oldest.After(since)}
+	d := Delivery{Unsettled: f.oldest.Before(since)}
 	if ref.Kind == tenancy.KindTenant {
 		d.Unsettled = d.Unsettled || f.busy[ref.Key.Name]
 		for _, p := range f.byTenant[ref.Key.Name] {
@@ -252,6 +263,9 @@ func (f *Fleet) delivery(ref tenancy.Ref, obj tenancy.Object, since time.Time) D
 			if slices.Contains(from, tenancy.Ref{Kind: l.Kind, Key: tenancy.Key{Namespace: l.Namespace, Name: l.Name}}) {
 				pending, refused = max(pending, l.Pending), max(refused, l.Refused)
 			}
+		}
+		if p.Stuck > 0 && since.After(p.StuckSince) {
+			pending = max(pending, p.Stuck)
 		}
 		d.Pending += pending
 		d.Refused += refused

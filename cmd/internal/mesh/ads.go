@@ -16,8 +16,8 @@ const ClusterType = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 // DialADS connects to the server as the Envoy of that configuration would, with
 // the same identity and the same node, and asks for nothing yet. Of the
 // configuration Binary and Wrap are not used. Ctx bounds the opening only; close
-// the client when done.
-func DialADS(ctx context.Context, config EnvoyConfig) (*adsclient.Client, error) {
+// the client when done. Edits may make it behave otherwise.
+func DialADS(ctx context.Context, config EnvoyConfig, edits ...func(*adsclient.Config)) (*adsclient.Client, error) {
 	dir, err := filepath.Abs(config.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the server: %w", err)
@@ -39,10 +39,14 @@ func DialADS(ctx context.Context, config EnvoyConfig) (*adsclient.Client, error)
 	if config.SotW {
 		protocol = adsclient.SotW
 	}
-	return adsclient.Dial(ctx, adsclient.Config{
+	client := adsclient.Config{
 		Address:  config.XDS[0].String(),
 		TLS:      identity.ClientTLS(source, source, settings.ServerID),
 		Node:     boot.GetNode(),
 		Protocol: protocol,
-	})
+	}
+	for _, edit := range edits {
+		edit(&client)
+	}
+	return adsclient.Dial(ctx, client)
 }

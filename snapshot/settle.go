@@ -1,0 +1,79 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"bailiwick.dev/bailiwick/tenancy"
+)
+
+// Settle waits until all that was handed in before has been absorbed, or ctx
+// ends, and names the tenants of which something waits to be built. Of all
+// others, what was handed in has been published.
+func (p *Publisher) Settle(ctx context.Context) (busy []string, err error) {
+	out := make(chan []string, 1)
+	p.in.put(func() { p.in.calls = append(p.in.calls, func() { out <- p.busy() }) })
+	select {
+	case busy := <-out:
+		return busy, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the publisher: %w", ctx.Err())
+	}
+}
+
+func (p *Publisher) busy() []string {
+	tenants := map[string]struct{}{}
+	for tenant := range p.pending {
+		tenants[tenant] = struct{}{}
+	}
+	for _, namespaces := range p.urgent {
+		for ns := range namespaces {
+			for px := range p.byNamespace[ns] {
+				tenants[px.tenant] = struct{}{}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(tenants))
+}
+
+// ProxyDump is what the streams of one Pod are given.
+type ProxyDump struct {
+	Tenant   string `json:"tenant"`
+	Workload string `json:"workload"`
+	Pod      string `json:"pod"`
+	// Held streams get no answer, Final ones the empty view and their end.
+	Held      bool           `json:"held,omitempty"`
+	Final     bool           `json:"final,omitempty"`
+	Resources []ResourceDump `json:"resources"`
+}
+
+// DumpPod describes, as Dump does, what is given to the streams that say that
+// they are a Pod's: one entry for each of them.
+func (p *Publisher) DumpPod(ctx context.Context, namespace, pod string) ([]ProxyDump, error) {
+	out := make(chan []ProxyDump, 1)
+	p.in.put(func() { p.in.calls = append(p.in.calls, func() { out <- p.dumpPod(namespace, pod) }) })
+	select {
+	case d := <-out:
+		return d, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the publisher: %w", ctx.Err())
+	}
+}
+
+func (p *Publisher) dumpPod(namespace, pod string) []ProxyDump {
+	out := []ProxyDump{}
+	for px := range p.byPod[tenancy.Key{Namespace: namespace, Name: pod}] {
+		d := ProxyDump{Tenant: px.tenant, Workload: px.att.Proxy().Workload.String(), Pod: pod, Held: px.held, Final: px.final, Resources: []ResourceDump{}}
+		if b := px.att.Binding(); b != nil {
+			for _, l := range b.Layers() {
+				d.Resources = l.dump(d.Resources)
+			}
+		}
+		out = append(out, d)
+	}
+	slices.SortFunc(out, func(a, b ProxyDump) int { return strings.Compare(a.Workload, b.Workload) })
+	return out
+}
