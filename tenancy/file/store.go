@@ -360,8 +360,22 @@ func (s *store) decide(ref tenancy.Ref) (tenancy.Event, *claim, bool) {
 	if winner.entry.Object == nil || reflect.DeepEqual(s.applied[ref], winner.entry.Object) {
 		return tenancy.Event{}, nil, false // the last good one stays, or nothing changed
 	}
+	if why := unchangeable(s.applied[ref], winner.entry.Object); why != "" {
+		s.refused[winner] = why
+		return tenancy.Event{}, nil, false
+	}
 	s.applied[ref] = winner.entry.Object
 	return tenancy.Event{Ref: ref, Object: winner.entry.Object}, winner, true
+}
+
+// unchangeable says why an object cannot become another, as the API server would.
+func unchangeable(old, now tenancy.Object) string {
+	was, ok := old.(*tenancy.Tenant)
+	is, still := now.(*tenancy.Tenant)
+	if ok && still && was.TrustDomain != is.TrustDomain {
+		return fmt.Sprintf("spec.trustDomain cannot be changed: the Tenant stays as it was, with %s; remove it and add it again if another tenant is meant", was.TrustDomain)
+	}
+	return ""
 }
 
 // owner is the tenant that a namespace belongs to, "" if nobody's.

@@ -30,6 +30,8 @@ type AccessPolicy struct {
 }
 
 // AccessPolicySpec says which Pods are protected, and from or for whom.
+//
+// +kubebuilder:validation:XValidation:rule="self.action == 'Deny' || !self.rules.exists(r, has(r.notFrom) || has(r.notPorts) || has(r.notMethods) || has(r.notPaths) || has(r.notHosts))",message="only a Deny may have negations"
 type AccessPolicySpec struct {
 	// Scope is where Selector looks: in the policy's namespace, or in all
 	// namespaces of the tenant, which only a policy in the tenant's admin
@@ -231,12 +233,13 @@ type Method string
 // +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 type Host string
 
-// AccessSource names callers in one of four ways: all, granted, a SPIFFE ID,
-// or a tenant, namespace and service account, each narrowing the one before.
+// AccessSource names callers in one of these ways: all, granted, plaintext, a
+// SPIFFE ID or the beginning of some, or a tenant, namespace and service account, each narrowing the one before.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.all) ? 1 : 0) + (has(self.granted) ? 1 : 0) + (has(self.spiffeID) ? 1 : 0) + (has(self.tenant) || has(self.namespace) || has(self.serviceAccount) ? 1 : 0) == 1",message="exactly one of all, granted, spiffeID and tenant/namespace/serviceAccount is required"
+// +kubebuilder:validation:XValidation:rule="(has(self.all) ? 1 : 0) + (has(self.granted) ? 1 : 0) + (has(self.plaintext) ? 1 : 0) + (has(self.spiffeID) ? 1 : 0) + (has(self.spiffeIDPrefix) ? 1 : 0) + (has(self.tenant) || has(self.namespace) || has(self.serviceAccount) ? 1 : 0) == 1",message="exactly one of all, granted, plaintext, spiffeID, spiffeIDPrefix and tenant/namespace/serviceAccount is required"
 // +kubebuilder:validation:XValidation:rule="!has(self.all) || self.all",message="all can only be true"
 // +kubebuilder:validation:XValidation:rule="!has(self.granted) || self.granted",message="granted can only be true"
+// +kubebuilder:validation:XValidation:rule="!has(self.plaintext) || self.plaintext",message="plaintext can only be true"
 // +kubebuilder:validation:XValidation:rule="!has(self.serviceAccount) || has(self.namespace)",message="serviceAccount needs namespace"
 type AccessSource struct {
 	// All callers that the tenant floor lets in: the own tenant and holders of a

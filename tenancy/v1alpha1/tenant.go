@@ -27,6 +27,8 @@ type Tenant struct {
 }
 
 // TenantSpec says what a tenant is and how its proxies behave.
+//
+// +kubebuilder:validation:XValidation:rule="self.trustDomain == oldSelf.trustDomain",message="trustDomain cannot be changed"
 type TenantSpec struct {
 	// TrustDomain is the SPIFFE trust domain of the tenant's workloads. An SVID
 	// of any other domain is not this tenant's, whatever its namespace. It never
@@ -36,7 +38,6 @@ type TenantSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=255
 	// +kubebuilder:validation:Pattern=`^[a-z0-9._-]+$`
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="trustDomain cannot be changed"
 	TrustDomain string `json:"trustDomain"`
 	// Namespaces that may carry this tenant's label: names, or beginnings of
 	// names that end in "-". Left out, the label alone decides.

@@ -112,6 +112,9 @@ func (c *Cluster) Delete(ctx context.Context, user string, objects ...*unstructu
 // Resource is where objects of u's kind are.
 func Resource(u *unstructured.Unstructured) schema.GroupVersionResource {
 	resource, _ := meta.UnsafeGuessKindToResource(u.GroupVersionKind())
+	if u.GetKind() == "PeerTLS" { // which has no plural
+		resource.Resource = "peertls"
+	}
 	return resource
 }
 
