@@ -10,6 +10,8 @@ ENVOY_VERSION ?= 1.40.0
 ENVOY ?= $(CURDIR)/.cache/envoy/$(ENVOY_VERSION)/envoy
 # kube-apiserver and etcd for tests: built here, or a folder of your own that has both.
 KUBEBUILDER_ASSETS ?= $(CURDIR)/.cache/kubernetes/$(shell cat .tools/kubernetes/go.* .tools/etcd/go.* .tools/build-kubernetes | cksum | cut -d' ' -f1)
+# The helm that renders deploy/chart: built here, or one of your own.
+HELM ?= $(CURDIR)/.cache/helm/$(shell cat .tools/helm/go.* .tools/build-helm | cksum | cut -d' ' -f1)/helm
 # How long each fuzzer runs, and the whole of the tests may.
 FUZZTIME ?= 60s
 # A tenth of it is part of the tests.
@@ -21,7 +23,7 @@ tools := .cache/tools/$(shell cksum .tools/go.sum | cut -d' ' -f1)
 lint := $(tools)/golangci-lint
 gen := $(tools)/controller-gen
 # What tests run against, as their environment.
-real = ENVOY='$(abspath $(ENVOY))' KUBEBUILDER_ASSETS='$(abspath $(KUBEBUILDER_ASSETS))'
+real = ENVOY='$(abspath $(ENVOY))' HELM='$(HELM)' KUBEBUILDER_ASSETS='$(abspath $(KUBEBUILDER_ASSETS))'
 # Packages whose tests have a function whose name starts with $(1).
 having = $(sort $(patsubst %/,./%,$(dir $(shell grep -rlE --include='*_test.go' '^func $(1)' cmd xds snapshot tenancy identity bench 2>/dev/null))))
 
@@ -43,7 +45,7 @@ check: $(lint) ## format, vet, lint, dependency direction, layout, generated fil
 	$(lint) run --allow-parallel-runners ./...
 
 .PHONY: test
-test: envoy kubernetes ## all tests with the race detector, real Envoy and Kubernetes included
+test: envoy kubernetes helm ## all tests with the race detector, real Envoy and Kubernetes included
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=$(SHORTFUZZ)
 	$(real) $(GO) test -race -timeout $(TESTTIME) ./...
 
@@ -96,6 +98,15 @@ kubernetes: ## build kube-apiserver and etcd into .cache (minutes the first time
 	@[ '$(origin KUBEBUILDER_ASSETS)' != file ] || GO='$(GO)' .tools/build-kubernetes '$(KUBEBUILDER_ASSETS)'
 	@[ -x '$(KUBEBUILDER_ASSETS)/kube-apiserver' ] && [ -x '$(KUBEBUILDER_ASSETS)/etcd' ] || \
 		{ echo "no kube-apiserver and etcd in $(KUBEBUILDER_ASSETS)"; exit 1; }
+
+.PHONY: helm
+helm: ## build helm into .cache (minutes the first time)
+	@[ '$(origin HELM)' != file ] || GO='$(GO)' .tools/build-helm '$(patsubst %/,%,$(dir $(HELM)))'
+	@[ -x '$(HELM)' ] || { echo "no helm at $(HELM)"; exit 1; }
+
+.PHONY: manifests
+manifests: helm ## deploy/base/bailiwick.yaml from the chart
+	'$(HELM)' template bailiwick deploy/chart --namespace bailiwick-system --include-crds --kube-version 1.36.0 > deploy/base/bailiwick.yaml
 
 .PHONY: fmt
 fmt: $(lint) ## format all Go code

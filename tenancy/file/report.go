@@ -2,6 +2,7 @@ package file
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -74,4 +75,14 @@ func (s *store) locate(ref tenancy.Ref) (Place, bool) {
 		return Place{}, false
 	}
 	return Place{File: s.name(c.path), Document: c.entry.Document, Line: c.entry.Line}, true
+}
+
+// unchangeable says why an object cannot become another, as the API server would.
+func unchangeable(old, now tenancy.Object) string {
+	was, ok := old.(*tenancy.Tenant)
+	is, still := now.(*tenancy.Tenant)
+	if ok && still && was.TrustDomain != is.TrustDomain {
+		return fmt.Sprintf("spec.trustDomain cannot be changed: the Tenant stays as it was, with %s; remove it and add it again if another tenant is meant", was.TrustDomain)
+	}
+	return ""
 }

@@ -368,16 +368,6 @@ func (s *store) decide(ref tenancy.Ref) (tenancy.Event, *claim, bool) {
 	return tenancy.Event{Ref: ref, Object: winner.entry.Object}, winner, true
 }
 
-// unchangeable says why an object cannot become another, as the API server would.
-func unchangeable(old, now tenancy.Object) string {
-	was, ok := old.(*tenancy.Tenant)
-	is, still := now.(*tenancy.Tenant)
-	if ok && still && was.TrustDomain != is.TrustDomain {
-		return fmt.Sprintf("spec.trustDomain cannot be changed: the Tenant stays as it was, with %s; remove it and add it again if another tenant is meant", was.TrustDomain)
-	}
-	return ""
-}
-
 // owner is the tenant that a namespace belongs to, "" if nobody's.
 func (s *store) owner(namespace string) string {
 	ref := tenancy.Ref{Kind: tenancy.KindNamespace, Key: tenancy.Key{Source: s.cfg.Options.Source, Name: namespace}}
