@@ -128,6 +128,7 @@ func (s *server) adminHandler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /dump", answer(func(ctx context.Context, _ *http.Request) (any, error) { return s.publisher.Dump(ctx) }))
+	mux.HandleFunc("GET /source", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.objects.state()) })
 	mux.HandleFunc("GET /streams", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.xds.Streams()) })
 	mux.HandleFunc("GET /proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.proxies()) })
 	mux.HandleFunc("GET /proxies/{namespace}/{pod}", answer(func(ctx context.Context, r *http.Request) (any, error) {

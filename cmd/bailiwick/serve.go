@@ -20,7 +20,6 @@ import (
 	"bailiwick.dev/bailiwick/snapshot"
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/condition"
-	"bailiwick.dev/bailiwick/tenancy/file"
 	"bailiwick.dev/bailiwick/tenancy/guard"
 	"bailiwick.dev/bailiwick/tenancy/object"
 	"bailiwick.dev/bailiwick/xds"
@@ -28,7 +27,7 @@ import (
 
 // serveConfig is what the flags of serve say.
 type serveConfig struct {
-	configDir     string
+	sourceFlags
 	xdsAddress    string
 	healthAddress string
 	adminAddress  string
@@ -53,7 +52,8 @@ func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve every proxy exactly what its tenant may know",
-		Long: `Serve watches services and tenant policies, and serves Envoy sidecars over ADS
+		Long: `Serve watches services and tenant policies, in a directory (--config-dir) or an
+API server of Kubernetes (--kubeconfig, --in-cluster), and serves Envoy sidecars over ADS
 with mutual TLS. A proxy's tenant follows from its certificate alone.
 
 The server's own certificate comes from files (--cert, --key, --trust-bundle),
@@ -65,6 +65,10 @@ begins to answer proxies only then.`,
       --cert svid/cert.pem --key svid/key.pem \
       --trust-bundle acme.example=acme.pem --trust-bundle globex.example=globex.pem
 
+  # from Kubernetes, outside of the cluster
+  bailiwick serve --kubeconfig ~/.kube/config --context test \
+      --cert svid/cert.pem --key svid/key.pem --trust-bundle acme.example=acme.pem
+
   # with a certificate from SPIRE's agent
   bailiwick serve --config-dir ./mesh --workload-api unix:///run/spire/agent.sock \
       --trust-domain acme.example --trust-domain globex.example`,
@@ -72,7 +76,10 @@ begins to answer proxies only then.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&c.configDir, "config-dir", "", "directory `DIR` with platform/ and tenants/<name>/ to watch (required)")
+	f.StringVar(&c.configDir, "config-dir", "", "directory `DIR` with platform/ and tenants/<name>/ to watch")
+	f.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig `FILE` of the API server to watch")
+	f.StringVar(&c.context, "context", "", "context `NAME` of the kubeconfig (default: its current one)")
+	f.BoolVar(&c.inCluster, "in-cluster", false, "watch the API server of the cluster that this is a Pod of")
 	f.StringVar(&c.xdsAddress, "xds-address", "127.0.0.1:18000", "`ADDRESS` that proxies connect to")
 	f.StringVar(&c.healthAddress, "health-address", "127.0.0.1:18001", "`ADDRESS` of /healthz, /readyz and /metrics")
 	f.StringVar(&c.adminAddress, "admin-address", "", "`ADDRESS` of pprof and dumps: loopback, or unix:/PATH; off if empty")
@@ -103,10 +110,7 @@ func (c *serveConfig) run(cmd *cobra.Command) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	if err := c.checkDirectory(); err != nil {
-		return err
-	}
-	src, err := c.source(cmd.Context(), log)
+	src, err := c.svidSource(cmd.Context(), log)
 	if err != nil {
 		return err
 	}
@@ -120,8 +124,8 @@ func (c *serveConfig) run(cmd *cobra.Command) error {
 
 // check refuses what can be seen to be wrong before anything starts.
 func (c *serveConfig) check() error {
-	if c.configDir == "" {
-		return usageError{errors.New("no source: give --config-dir DIR")}
+	if err := c.sourceFlags.check(); err != nil {
+		return err
 	}
 	if c.workloadAPI != "" && (c.cert != "" || c.key != "" || len(c.bundles) > 0) {
 		return usageError{errors.New("--workload-api and --cert, --key, --trust-bundle exclude each other: give one of them")}
@@ -147,17 +151,7 @@ func (c *serveConfig) check() error {
 	return c.checkAdmin()
 }
 
-// checkDirectory refuses a directory that cannot be read at the start, which is
-// a slip in the command line more often than not. One that vanishes later
-// changes nothing.
-func (c *serveConfig) checkDirectory() error {
-	if _, err := os.ReadDir(c.configDir); err != nil {
-		return fmt.Errorf("read the directory of objects (--config-dir): %w", err)
-	}
-	return nil
-}
-
-func (c *serveConfig) source(ctx context.Context, log *slog.Logger) (identity.Source, error) {
+func (c *serveConfig) svidSource(ctx context.Context, log *slog.Logger) (identity.Source, error) {
 	if c.workloadAPI != "" {
 		return identity.NewWorkloadAPISource(ctx, c.workloadAPI, log)
 	}
@@ -194,7 +188,7 @@ type server struct {
 	registry  *prometheus.Registry
 	publisher *snapshot.Publisher
 	xds       *xds.Server
-	objects   *file.Source
+	objects   source
 	feed      *feed
 	keeper    *keeper
 	listeners struct{ xds, health, admin net.Listener }
@@ -230,7 +224,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	if err := s.keep(board); err != nil {
 		return nil, err
 	}
-	s.objects, err = file.New(file.Config{Dir: c.configDir, Options: s.options(), Logger: log})
+	s.objects, err = c.open(s.options(), log, s.registry)
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +286,7 @@ func (s *server) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.publisher.Run(ctx) })
 	g.Go(func() error { return s.feedBundles(ctx) })
-	g.Go(func() error { return s.objects.Run(ctx, newSink(s.feed, s.log)) })
+	g.Go(func() error { return s.objects.run(ctx, newSink(s.feed, s.log)) })
 	g.Go(func() error { return s.keeper.run(ctx) })
 	g.Go(func() error { return s.serveHTTP(ctx, "health", s.listeners.health, s.healthHandler()) })
 	if s.listeners.admin != nil {

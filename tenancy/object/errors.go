@@ -26,8 +26,8 @@ func (e FieldError) Error() string {
 
 // Error is a [FieldError] with the place of the object, as far as both are known.
 type Error struct {
-	// File is the path as the caller gave it, Document counts from 1 (0: the
-	// error is the file's), Line is that of the field in the file (0: unknown).
+	// File is the path as the caller gave it, empty for an object of an API
+	// server. Document counts from 1 (0: the error is the file's), Line is that of the field in the file (0: unknown).
 	File     string `json:"file"`
 	Document int    `json:"document,omitempty"`
 	Line     int    `json:"line,omitempty"`
@@ -44,14 +44,17 @@ type Error struct {
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
-	if e.Line > 0 {
+	if e.Line > 0 && e.File != "" {
 		fmt.Fprintf(&b, ":%d", e.Line)
 	}
 	if e.Document > 0 {
 		fmt.Fprintf(&b, ": document %d", e.Document)
 	}
 	if e.Kind != "" {
-		b.WriteString(": " + e.Kind)
+		if b.Len() > 0 {
+			b.WriteString(": ")
+		}
+		b.WriteString(e.Kind)
 		switch {
 		case e.Name == "":
 		case e.Namespace == "":

@@ -18,6 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
+
+	"bailiwick.dev/bailiwick/tenancy/object"
+	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
 // fieldManager is who writes, as the API server notes it.
@@ -111,6 +114,9 @@ func (c *Cluster) Delete(ctx context.Context, user string, objects ...*unstructu
 
 // Resource is where objects of u's kind are.
 func Resource(u *unstructured.Unstructured) schema.GroupVersionResource {
+	if gv := v1alpha1.GroupVersion(); u.GroupVersionKind().Group == gv.Group {
+		return gv.WithResource(object.Resource(u.GetKind()))
+	}
 	resource, _ := meta.UnsafeGuessKindToResource(u.GroupVersionKind())
 	if u.GetKind() == "PeerTLS" { // which has no plural
 		resource.Resource = "peertls"
@@ -169,4 +175,18 @@ func Namespace(name, tenant string) *unstructured.Unstructured {
 		u.SetLabels(map[string]string{"bailiwick.dev/tenant": tenant})
 	}
 	return u
+}
+
+// Complete gives Pods a container, if they have none: an API server insists on
+// one, while files need not show it.
+func Complete(objects []*unstructured.Unstructured) {
+	for _, u := range objects {
+		if u.GetKind() != "Pod" {
+			continue
+		}
+		if has, found, _ := unstructured.NestedSlice(u.Object, "spec", "containers"); !found || len(has) == 0 {
+			container := map[string]any{"name": "app", "image": "app"}
+			_ = unstructured.SetNestedSlice(u.Object, []any{container}, "spec", "containers") // fails only if spec is no map
+		}
+	}
 }

@@ -1,0 +1,127 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	"bailiwick.dev/bailiwick/tenancy/object"
+)
+
+// clients speak to one API server: protobuf for its own kinds, JSON for ours.
+type clients struct {
+	builtin map[string]rest.Interface // by apiVersion
+	params  runtime.ParameterCodec
+	ours    dynamic.Interface
+}
+
+func newClients(config *rest.Config) (*clients, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("Kubernetes source: know the built-in kinds: %w", err)
+		}
+	}
+	codecs := serializer.NewCodecFactory(scheme)
+	shared := rest.CopyConfig(config)
+	// A watch for each kind, and their retries are paced: nothing to hold back.
+	shared.QPS = -1
+	c := &clients{builtin: map[string]rest.Interface{}, params: runtime.NewParameterCodec(scheme)}
+	for _, gv := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion} {
+		own := rest.CopyConfig(shared)
+		own.GroupVersion, own.APIPath = &gv, "/apis"
+		if gv.Group == "" {
+			own.APIPath = "/api"
+		}
+		own.NegotiatedSerializer = codecs.WithoutConversion()
+		own.ContentType = runtime.ContentTypeProtobuf
+		own.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+		client, err := rest.RESTClientFor(own)
+		if err != nil {
+			return nil, fmt.Errorf("Kubernetes source: make a client: %w", err)
+		}
+		c.builtin[gv.String()] = client
+	}
+	var err error
+	if c.ours, err = dynamic.NewForConfig(shared); err != nil {
+		return nil, fmt.Errorf("Kubernetes source: make a client: %w", err)
+	}
+	return c, nil
+}
+
+// endpoint lists and watches one kind in all namespaces.
+type endpoint struct {
+	list  func(context.Context, metav1.ListOptions) (runtime.Object, error)
+	watch func(context.Context, metav1.ListOptions) (watch.Interface, error)
+	// example is of the type that both hand out.
+	example runtime.Object
+}
+
+func (c *clients) endpoint(info object.KindInfo) (endpoint, error) {
+	gv, err := schema.ParseGroupVersion(info.APIVersion)
+	if err != nil {
+		return endpoint{}, fmt.Errorf("Kubernetes source: kind %s: %w", info.Name, err)
+	}
+	if client := c.builtin[info.APIVersion]; client != nil {
+		return c.typed(client, info.Name, info.Resource)
+	}
+	example := &unstructured.Unstructured{}
+	example.SetGroupVersionKind(gv.WithKind(info.Name))
+	r := c.ours.Resource(gv.WithResource(info.Resource))
+	return endpoint{
+		list:    func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return r.List(ctx, o) },
+		watch:   func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return r.Watch(ctx, o) },
+		example: example,
+	}, nil
+}
+
+func (c *clients) typed(client rest.Interface, name, resource string) (endpoint, error) {
+	var example, list runtime.Object
+	switch name {
+	case "Namespace":
+		example, list = &corev1.Namespace{}, &corev1.NamespaceList{}
+	case "Service":
+		example, list = &corev1.Service{}, &corev1.ServiceList{}
+	case "Pod":
+		example, list = &corev1.Pod{}, &corev1.PodList{}
+	case "EndpointSlice":
+		example, list = &discoveryv1.EndpointSlice{}, &discoveryv1.EndpointSliceList{}
+	default:
+		return endpoint{}, fmt.Errorf("Kubernetes source: kind %s is not known here", name)
+	}
+	return endpoint{
+		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			into := list.DeepCopyObject()
+			return into, client.Get().Resource(resource).VersionedParams(&o, c.params).Do(ctx).Into(into)
+		},
+		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.Watch = true
+			return client.Get().Resource(resource).VersionedParams(&o, c.params).Watch(ctx)
+		},
+		example: example,
+	}, nil
+}
+
+// oneLine makes an error fit for a report.
+func oneLine(err error) string {
+	if err == nil {
+		return ""
+	}
+	const longest = 256
+	s := strings.Join(strings.Fields(err.Error()), " ")
+	if len(s) > longest {
+		s = strings.ToValidUTF8(s[:longest], "") + "..."
+	}
+	return s
+}
