@@ -22,6 +22,7 @@ TESTTIME ?= 30m
 tools := .cache/tools/$(shell cksum .tools/go.sum | cut -d' ' -f1)
 lint := $(tools)/golangci-lint
 gen := $(tools)/controller-gen
+proto := .cache/proto/$(shell cat .tools/proto/go.sum .tools/proto/main.go | cksum | cut -d' ' -f1)
 # What tests run against, as their environment.
 real = ENVOY='$(abspath $(ENVOY))' HELM='$(HELM)' KUBEBUILDER_ASSETS='$(abspath $(KUBEBUILDER_ASSETS))'
 # Packages whose tests have a function whose name starts with $(1).
@@ -77,10 +78,11 @@ profile: build ## the same with CPU profiles in .cache/profile, and their tops
 	@for file in .cache/profile/*.cpu.pprof; do echo "== $$file"; $(GO) tool pprof -top -nodecount 40 $$file 2>/dev/null; done
 
 .PHONY: generate
-generate: $(gen) ## deep copies and CRD manifests from tenancy/v1alpha1
+generate: $(gen) $(proto)/proto ## deep copies and CRD manifests from tenancy/v1alpha1, messages from xds/ask
 	@mkdir -p deploy/crds
 	$(gen) object paths=./tenancy/v1alpha1/...
 	$(gen) crd paths=./tenancy/v1alpha1/... output:crd:dir=deploy/crds
+	$(proto)/proto . xds/ask/ask.proto $(proto)/protoc-gen-go $(proto)/protoc-gen-go-grpc
 
 .PHONY: demo
 demo: build ## a mesh of two tenants on this machine (ONCE=1 ends by itself)
@@ -114,7 +116,12 @@ fmt: $(lint) ## format all Go code
 
 .PHONY: clean
 clean: ## remove what was built; what was fetched stays
-	rm -rf bin .cache/tools
+	rm -rf bin .cache/tools .cache/proto
+
+$(proto)/proto:
+	@mkdir -p $(proto)
+	cd .tools/proto && CGO_ENABLED=0 $(GO) build -trimpath -o ../../$(proto)/ \
+		. google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
 # Minutes when nothing is cached, therefore kept by the checksum of their module.
 $(lint) $(gen): $(tools)/built

@@ -2,7 +2,10 @@ package tenancy
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
+
+	"bailiwick.dev/bailiwick/identity"
 )
 
 // What follows answers questions of people (explain, matrix, whoami): it lists
@@ -192,4 +195,19 @@ func (m *Model) GrantsFor(service Key, port uint16, to string) []Ref {
 	}
 	slices.SortFunc(refs, func(a, b Ref) int { return a.Key.compare(b.Key) })
 	return refs
+}
+
+// HasPodAt reports whether a Pod of a workload's namespace and account has an
+// address.
+func (m *Model) HasPodAt(w identity.Workload, at netip.Addr) bool {
+	sp := m.owned(w.Namespace)
+	if sp == nil {
+		return false
+	}
+	for p := range sp.addresses[at] {
+		if p.obj.ServiceAccount == w.ServiceAccount {
+			return true
+		}
+	}
+	return false
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"bailiwick.dev/bailiwick/identity"
+	askv1 "bailiwick.dev/bailiwick/xds/ask"
 )
 
 // Listener wraps lis so that whoever serves an RPC can close its connection:
@@ -141,15 +142,31 @@ func (s *Server) streamInterceptor(allowed []string) grpc.StreamServerIntercepto
 	}
 }
 
-// unaryInterceptor refuses all: there are no unary methods.
+// askable are the unary methods that there are.
+func askable(method string) bool {
+	return method == askv1.Ask_Explain_FullMethodName || method == askv1.Ask_Matrix_FullMethodName || method == askv1.Ask_Whoami_FullMethodName
+}
+
+// unaryInterceptor authenticates what tenants ask and refuses everything else.
 func (s *Server) unaryInterceptor(allowed []string) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, _ any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
-		if _, err := s.authenticate(ctx, allowed); err != nil {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+		defer s.recovered(&err, info.FullMethod)
+		who, err := s.authenticate(ctx, allowed)
+		if err != nil {
 			return nil, err
 		}
-		s.metrics.refused.WithLabelValues(refusedMethod).Inc()
-		return nil, status.Errorf(codes.PermissionDenied, "no method %s for anybody", info.FullMethod)
+		if !askable(info.FullMethod) {
+			s.metrics.refused.WithLabelValues(refusedMethod).Inc()
+			return nil, status.Errorf(codes.PermissionDenied, "no method %s for anybody", info.FullMethod)
+		}
+		return handler(context.WithValue(ctx, peerKey{}, who), req)
 	}
+}
+
+// asker is the verified workload of an RPC.
+func asker(ctx context.Context) (identity.Workload, bool) {
+	who, ok := peerFrom(ctx)
+	return who.Workload, ok
 }
 
 // recovered turns a panic into an error of that stream alone.

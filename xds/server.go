@@ -26,6 +26,7 @@ import (
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/snapshot"
 	"bailiwick.dev/bailiwick/tenancy"
+	askv1 "bailiwick.dev/bailiwick/xds/ask"
 )
 
 // Store is where streams get what they serve. Attach does not block; the
@@ -57,6 +58,10 @@ type Config struct {
 	// BindToPodIP refuses streams whose connection does not come from an address
 	// of a Pod of their identity.
 	BindToPodIP bool
+	// Ask answers what tenants may ask (package ask), with service names that end
+	// in ClusterDomain; nil answers nobody.
+	Ask           askv1.Source
+	ClusterDomain string
 	// StopGrace is how long Serve waits for streams to end; 0 means 2 s.
 	StopGrace time.Duration
 }
@@ -68,6 +73,7 @@ type Server struct {
 	store     Store
 	log       *slog.Logger
 	observer  Observer
+	asked     *askv1.Server // nil for nobody
 	gate      *gate
 	metrics   *metrics
 	memo      *memo
@@ -125,6 +131,13 @@ func NewServer(c Config) (*Server, error) {
 		streams:    map[uint64]*streamStatus{},
 		works:      sync.Pool{New: func() any { return new(work) }},
 	}
+	if c.Ask != nil {
+		config := askv1.Config{Source: c.Ask, ClusterDomain: c.ClusterDomain, Peer: asker}
+		if c.BindToPodIP {
+			config.From = addressOf
+		}
+		s.asked = askv1.NewServer(config)
+	}
 	var err error
 	if s.memo, err = newMemo(sharedBatches, orDefault(c.SharedBytes, 256<<20)); err != nil {
 		return nil, fmt.Errorf("make the memo of shared responses: %w", err)
@@ -146,7 +159,7 @@ func orDefault[T int | int64 | time.Duration](v, def T) T {
 }
 
 // GRPC returns a gRPC server that authenticates every RPC with the connection's
-// certificate and has ADS and nothing else registered. Use it with a listener
+// certificate and has ADS and what tenants may ask registered, nothing else. Use it with a listener
 // that [Listener] has wrapped. Serve does both.
 func (s *Server) GRPC(src identity.Source, trustDomains []string) *grpc.Server {
 	allowed := slices.Clone(trustDomains)
@@ -167,6 +180,9 @@ func (s *Server) GRPC(src identity.Source, trustDomains []string) *grpc.Server {
 		grpc.WaitForHandlers(true),
 	)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
+	if s.asked != nil {
+		askv1.RegisterAskServer(g, s.asked)
+	}
 	return g
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,11 +11,14 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/file"
 	"bailiwick.dev/bailiwick/tenancy/object"
 	"bailiwick.dev/bailiwick/tenancy/read"
+	"bailiwick.dev/bailiwick/xds/ask"
 )
 
 // asked is who answers the commands that ask about a mesh.
@@ -32,6 +36,9 @@ type askFlags struct {
 	clusterDomain string
 	allowLoopback bool
 	output        string
+	// Of the server that is asked.
+	server, serverID       string
+	cert, key, trustBundle string
 }
 
 func (a *askFlags) add(cmd *cobra.Command, outputs ...string) {
@@ -40,6 +47,11 @@ func (a *askFlags) add(cmd *cobra.Command, outputs ...string) {
 	f.StringVar(&a.tenant, "tenant", "", "answer as tenant `NAME` would be answered, with --config-dir")
 	f.StringVar(&a.clusterDomain, "cluster-domain", "cluster.local", "`DOMAIN` that service names end in, as serve has it")
 	f.BoolVar(&a.allowLoopback, "allow-loopback-endpoints", false, "accept loopback addresses of endpoints, as serve does with this flag")
+	f.StringVar(&a.server, "server", "", "ask the server at `ADDRESS` (HOST:PORT of its xDS port), as the workload of --cert; it says what that workload's tenant may know")
+	f.StringVar(&a.serverID, "server-id", "", "SPIFFE `ID` of the server, with --server")
+	f.StringVar(&a.cert, "cert", "", "certificate chain `FILE` of the own SVID (PEM), with --server")
+	f.StringVar(&a.key, "key", "", "private key `FILE` of the own SVID (PEM), with --server")
+	f.StringVar(&a.trustBundle, "trust-bundle", "", "CA certificates `FILE` of the server's trust domain (PEM), with --server")
 	f.StringVarP(&a.output, "output", "o", outputs[0], "how to print the answer: "+strings.Join(outputs, " or "))
 	// It fails for flags that do not exist only.
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
@@ -54,8 +66,13 @@ func (a *askFlags) add(cmd *cobra.Command, outputs ...string) {
 
 // open finds who answers. What the directory has wrong is said to stderr.
 func (a *askFlags) open(stderr io.Writer) (asked, error) {
-	if a.configDir == "" {
-		return nil, usagef("whom to ask: give --config-dir DIR")
+	switch {
+	case (a.configDir == "") == (a.server == ""):
+		return nil, usagef("whom to ask: give one of --config-dir DIR and --server ADDRESS")
+	case a.server != "" && a.tenant != "":
+		return nil, usagef("--tenant: the server answers as the tenant of the certificate")
+	case a.server != "":
+		return a.dial()
 	}
 	d, err := loadDirectory(a.configDir, a.allowLoopback, a.clusterDomain)
 	if err != nil {
@@ -70,6 +87,37 @@ func (a *askFlags) open(stderr io.Writer) (asked, error) {
 	}
 	return d, nil
 }
+
+// dial makes a client of the server.
+func (a *askFlags) dial() (asked, error) {
+	id, err := spiffeid.FromString(a.serverID)
+	if err != nil {
+		return nil, usagef("--server-id %q: %v", a.serverID, err)
+	}
+	if a.cert == "" || a.key == "" || a.trustBundle == "" {
+		return nil, usagef("--server needs --cert, --key and --trust-bundle")
+	}
+	source, err := identity.NewFileSource(identity.FileConfig{
+		CertFile: a.cert, KeyFile: a.key, Bundles: map[string]string{id.TrustDomain().Name(): a.trustBundle},
+	})
+	if err != nil {
+		return nil, err
+	}
+	client, err := ask.NewClient(a.server, identity.ClientTLS(source, source, id))
+	if err != nil {
+		return nil, errors.Join(err, source.Close())
+	}
+	return remote{client, source}, nil
+}
+
+// remote is a server with the certificate that it is asked with.
+type remote struct {
+	*ask.Client
+	source identity.Source
+}
+
+// Close implements asked.
+func (r remote) Close() error { return errors.Join(r.Client.Close(), r.source.Close()) }
 
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"net"
-	"net/url"
-	"path"
 	"strconv"
 	"strings"
 
@@ -106,8 +104,8 @@ func (e *explainFlags) question() (read.Question, error) {
 	}
 	q.Namespace, q.Service, q.Port = namespace, service, uint16(n)
 	q.Request = policy.Request{Method: e.method, Host: e.host}
-	if q.Request.Path, err = normalPath(e.path); err != nil {
-		return q, err
+	if q.Request.Path, err = read.NormalPath(e.path); err != nil {
+		return q, usagef("--path %q: %v", e.path, err)
 	}
 	for _, h := range e.headers {
 		name, value, ok := strings.Cut(h, "=")
@@ -124,29 +122,4 @@ func (e *explainFlags) question() (read.Question, error) {
 		q.Request.Headers[name] = value
 	}
 	return q, nil
-}
-
-// normalPath is what the listener makes of a path before policies see it.
-func normalPath(p string) (string, error) {
-	if p == "" {
-		return "", nil
-	}
-	raw, query, asks := strings.Cut(p, "?")
-	lower := strings.ToLower(raw)
-	if !strings.HasPrefix(raw, "/") || strings.Contains(lower, "%2f") || strings.Contains(lower, "%5c") {
-		return "", usagef("--path %q: want one that begins with a slash and has none escaped, which proxies refuse", p)
-	}
-	clean, err := url.PathUnescape(raw)
-	if err != nil {
-		return "", usagef("--path %q: %v", p, err)
-	}
-	clean = strings.ReplaceAll(clean, `\`, "/")
-	ends := strings.HasSuffix(clean, "/") || strings.HasSuffix(clean, "/.") || strings.HasSuffix(clean, "/..")
-	if clean = path.Clean(clean); ends && clean != "/" {
-		clean += "/"
-	}
-	if asks {
-		clean += "?" + query
-	}
-	return clean, nil
 }

@@ -66,6 +66,7 @@ preview have more.`,
 	root.AddCommand(newProxiesCommand())
 	root.AddCommand(newDumpCommand())
 	root.AddCommand(newConfirmCommand())
+	root.AddCommand(newWhoamiCommand())
 	return root
 }
 

@@ -217,7 +217,10 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	if err != nil {
 		return nil, fmt.Errorf("make publisher: %w", err)
 	}
-	s.xds, err = xds.NewServer(xds.Config{Store: s.publisher, Logger: log, Registerer: s.registry, Limits: s.publisher.Limits, BindToPodIP: c.bindToPodIP})
+	s.xds, err = xds.NewServer(xds.Config{
+		Store: s.publisher, Logger: log, Registerer: s.registry, Limits: s.publisher.Limits, BindToPodIP: c.bindToPodIP,
+		Ask: s.publisher, ClusterDomain: c.clusterDomain,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("make xDS server: %w", err)
 	}

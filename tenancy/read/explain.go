@@ -174,7 +174,8 @@ func (r *Reader) grant(q Question, key tenancy.Key, tenant string) []string {
 // judged asks the Pods behind a service port. What they disagree about is
 // denied as far as one of them denies it.
 func (r *Reader) judged(a *Answer, q Question, key tenancy.Key) {
-	pods, by := r.kinds(key, q.Port)
+	behind := r.kinds(key, q.Port)
+	pods, by := behind.pods, behind.by
 	if len(pods) == 0 {
 		a.Why = "no Pod is behind this service port: nobody answers"
 		return

@@ -123,8 +123,7 @@ func (r *Reader) consumers(m *Matrix, keys map[Column]tenancy.Key) []Caller {
 		if !r.own(c.Namespace) {
 			continue
 		}
-		_, by := r.kinds(keys[c], c.Port)
-		for _, j := range by {
+		for _, j := range r.kinds(keys[c], c.Port).by {
 			for _, ref := range slices.Concat(j.port.Floor.Tenant, j.port.Floor.Granted) {
 				tenant, ok := r.model.TenantOf(ref.Namespace)
 				caller := Caller{tenant, ref.Namespace, "*"}
@@ -150,7 +149,7 @@ func (r *Reader) cell(c Caller, s Column, key tenancy.Key) string {
 	case !callee:
 		return CellUnknown
 	}
-	_, by := r.kinds(key, s.Port)
+	by := r.kinds(key, s.Port).by
 	if len(by) == 0 {
 		return CellEmpty
 	}

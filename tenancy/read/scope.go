@@ -45,6 +45,20 @@ type Reader struct {
 	locate func(tenancy.Ref) string
 
 	ports map[tenancy.Selection]map[uint16]*judged
+	// behind is what kinds found.
+	behind map[servicePort]kinds
+}
+
+type servicePort struct {
+	service tenancy.Key
+	port    uint16
+}
+
+// kinds are the Pods behind a service port, one of each kind that may decide
+// differently, with what decides.
+type kinds struct {
+	pods []tenancy.Backend
+	by   []*judged
 }
 
 // judged is one Pod port with what is computed of it once.
@@ -56,7 +70,7 @@ type judged struct {
 // New makes a Reader. The cluster domain is that of the server; locate, if it
 // is not nil, tells in which file and line an object stands.
 func New(m *tenancy.Model, s Scope, clusterDomain string, locate func(tenancy.Ref) string) *Reader {
-	return &Reader{model: m, scope: s, domain: clusterDomain, locate: locate, ports: map[tenancy.Selection]map[uint16]*judged{}}
+	return &Reader{model: m, scope: s, domain: clusterDomain, locate: locate, ports: map[tenancy.Selection]map[uint16]*judged{}, behind: map[servicePort]kinds{}}
 }
 
 // own reports whether the objects of a namespace are the scope's to know.
@@ -128,13 +142,18 @@ func (r *Reader) judge(b tenancy.Backend) *judged {
 	return r.ports[sel][b.Port]
 }
 
-// kinds are the Pods behind a service port, one of each kind that may decide
-// differently.
-func (r *Reader) kinds(service tenancy.Key, port uint16) (pods []tenancy.Backend, by []*judged) {
+// kinds are those behind a service port.
+func (r *Reader) kinds(service tenancy.Key, port uint16) kinds {
+	at := servicePort{service, port}
+	found, ok := r.behind[at]
+	if ok {
+		return found
+	}
 	for _, b := range r.model.Backends(service, port) {
-		if j := r.judge(b); j != nil && !slices.Contains(by, j) {
-			pods, by = append(pods, b), append(by, j)
+		if j := r.judge(b); j != nil && !slices.Contains(found.by, j) {
+			found.pods, found.by = append(found.pods, b), append(found.by, j)
 		}
 	}
-	return pods, by
+	r.behind[at] = found
+	return found
 }

@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/stretchr/testify/require"
 
+	"bailiwick.dev/bailiwick/cmd/internal/mesh"
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/read"
 )
@@ -85,5 +89,41 @@ func (f *fixture) explained(from *pod, service tenancy.Key, port uint16, method,
 	default:
 		require.Equal(f.t, read.Denied, a.Verdict)
 		return "refused"
+	}
+}
+
+// What a tenant is answered by the server, as whom its certificate says, is what
+// the objects say in its scope, and names nothing more than its proxies know.
+func (f *fixture) checkAsked() {
+	for _, asker := range []*pod{f.pods[shopWeb], f.pods[globexWeb]} {
+		tenant, _, _ := strings.Cut(asker.name, "-")
+		dir := f.t.TempDir()
+		require.NoError(f.t, f.ca.WriteSVID(dir, asker.workload.String()))
+		server := []string{
+			"--server", f.server.XDS.String(), "--server-id", f.server.ID, "--trust-bundle", f.ca.BundleFile(serverDomain),
+			"--cert", filepath.Join(dir, mesh.CertFile), "--key", filepath.Join(dir, mesh.KeyFile),
+		}
+		directory := []string{"--config-dir", f.dir, "--tenant", tenant, "--allow-loopback-endpoints"}
+		both := func(args ...string) string {
+			asked := run(f.t, nil, append(slices.Clone(args), server...)...)
+			require.Empty(f.t, asked.stderr)
+			read := run(f.t, nil, append(slices.Clone(args), directory...)...)
+			places := regexp.MustCompile(`\n *"at": "[^"]*",`)
+			require.Equal(f.t, places.ReplaceAllString(read.stdout, ""), places.ReplaceAllString(asked.stdout, ""))
+			require.Equal(f.t, read.code, asked.code)
+			return asked.stdout
+		}
+		all := both("matrix") + both("whoami")
+		if tenant == "acme" { // what the grant reveals
+			all = strings.NewReplacer("globex-shop/orders:8080", "", "tenant globex", "").Replace(all)
+		}
+		for _, word := range foreign(asker) {
+			require.NotContains(f.t, strings.ReplaceAll(all, "acme-shop/*", ""), word, "%s is told of", asker.name)
+		}
+		for _, from := range []*pod{f.pods[webOrders], f.pods[globexWeb], f.pods[shopWeb]} {
+			for _, to := range []string{"acme-shop/orders:8080", "globex-shop/orders:8080", "globex-web/web:8080", "nobody/nothing:80"} {
+				both("explain", "-o", "json", "--from", from.workload.String(), "--to", to)
+			}
+		}
 	}
 }

@@ -59,6 +59,7 @@ func TestTwoTenants(t *testing.T) {
 	f.run("client speaks first", f.checkClientFirst)
 	// Last, because others count what they cause.
 	f.run("explained", f.checkExplained)
+	f.run("asked", f.checkAsked)
 }
 
 // revealed are the strings of another tenant that a live grant shows to a Pod's
