@@ -26,6 +26,8 @@ func scaleScenario(ctx context.Context, r *run) error {
 type cost struct{ perChange float64 }
 
 func (r *run) costOfChange(ctx context.Context, s shape, streams int) (cost, error) {
+	r.part = fmt.Sprintf("-%d", s.Tenants)
+	defer func() { r.part = "" }()
 	name := fmt.Sprintf("%d tenants x %d services, %d streams", s.Tenants, s.Services, streams)
 	p, err := r.serve(ctx, ServerConfig{Shape: s})
 	if p != nil {

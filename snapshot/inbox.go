@@ -7,6 +7,9 @@ import (
 	"bailiwick.dev/bailiwick/tenancy"
 )
 
+// keptEvents is for how many events an inbox keeps its room.
+const keptEvents = 1 << 14
+
 // inbox takes what sources and streams say without ever blocking them. Events
 // of one object merge: only the latest is kept, at the place of the first.
 type inbox struct {
@@ -78,6 +81,10 @@ func (in *inbox) take() batch {
 		b.events = make([]tenancy.Event, len(in.order))
 		for i, ref := range in.order {
 			b.events[i] = in.events[ref]
+		}
+		if len(in.order) > keptEvents {
+			// A first load: what held it is not needed again.
+			in.order, in.events = nil, map[tenancy.Ref]tenancy.Event{}
 		}
 		in.order = in.order[:0]
 		clear(in.events)

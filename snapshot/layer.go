@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Variant is a proxy's own choice of listeners, from its node metadata. It
@@ -29,6 +30,17 @@ type group struct {
 	gen uint64
 	// readers are the attachments to wake, guarded by mu.
 	readers map[*Attachment]struct{}
+	// stamps are when the events behind the last publications came, guarded by mu.
+	stamps [stamps]stamp
+}
+
+// stamps is of how many publications a group knows the time: a stream that is
+// further behind counts from the oldest of them.
+const stamps = 4
+
+type stamp struct {
+	gen uint64
+	at  time.Time
 }
 
 func newGroup() *group { return &group{gen: 1, readers: map[*Attachment]struct{}{}} }
@@ -77,6 +89,19 @@ func (l *Layer) Generation() uint64 { return l.group.gen }
 // Changed reports whether anything of type t changed after generation from.
 // Call it inside Attachment.Read.
 func (l *Layer) Changed(t Type, from uint64) bool { return l.tables[t].changed > from }
+
+// Event is when the oldest of the events came, as far as that is remembered,
+// that changed the layer's group after generation from; zero if that is not
+// known. Call it inside Attachment.Read.
+func (l *Layer) Event(from uint64) time.Time {
+	var first time.Time
+	for _, s := range l.group.stamps {
+		if s.gen > from && (first.IsZero() || s.at.Before(first)) {
+			first = s.at
+		}
+	}
+	return first
+}
 
 // Get returns the resource of that name, or nil. Call it inside Attachment.Read.
 func (l *Layer) Get(t Type, name string) *Resource { return l.tables[t].entries[name].res }

@@ -40,7 +40,7 @@ func (p *Publisher) listeners(v *view, choice Variant, w *work, all bool) *work 
 // addressListener is the listener of a TCP port behind a virtual IP, for
 // transparent capture.
 func (p *Publisher) addressListener(v *view, choice Variant, sock socket, lw *work) {
-	owner := first(v.claims[sock])
+	owner := v.claims[sock].first()
 	if owner == nil || owner.built.ports[sock.port].spec.Protocol.IsHTTP() {
 		lw.drop(Listener, ListenerName(sock.addr, sock.port))
 		return
@@ -60,7 +60,7 @@ func (p *Publisher) portListener(v *view, choice Variant, port uint16, lw *work)
 		})
 		return
 	}
-	if owner := first(v.claims[socket{port: port}]); choice.Explicit && owner != nil {
+	if owner := v.claims[socket{port: port}].first(); choice.Explicit && owner != nil {
 		p.tcpListener(owner, choice, sock, lw)
 		return
 	}

@@ -77,6 +77,7 @@ func (p *Publisher) rebind(t *tenancy.Touched, now time.Time) {
 		}
 	}
 	p.waiting = nil
+	p.aheadOfBindings(again)
 	for px := range again {
 		p.bind(px, now)
 	}

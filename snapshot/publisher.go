@@ -75,7 +75,9 @@ type Publisher struct {
 	// urgent is which namespaces' decisions wait, by the tenant that caused it.
 	urgent        map[string]map[string]struct{}
 	urgentWindows map[string]*window
-	swept         time.Time // when idle layers were last looked for
+	// since is when the event came that is being published, zero for none.
+	since time.Time
+	swept time.Time // when idle layers were last looked for
 	// retries are the views and proxies that panicked, see contain.go.
 	retries map[any]*retry
 	trap    trap
@@ -186,6 +188,11 @@ func (p *Publisher) Run(ctx context.Context) error {
 
 // absorb applies a batch to the model and notes what it touched.
 func (p *Publisher) absorb(b batch, now time.Time) {
+	p.since = now
+	if len(b.events) > 0 {
+		p.since = b.since
+	}
+	arrived := p.since
 	p.contain("clock", func() { p.model.Tick(now) })
 	for _, ev := range b.events {
 		p.apply(ev)
@@ -199,7 +206,8 @@ func (p *Publisher) absorb(b batch, now time.Time) {
 	}
 	p.forgetServices(&touched)
 	p.touchBundles(&touched)
-	p.touch(&touched, now)
+	p.touch(&touched, arrived, now)
+	p.since = time.Time{} // what follows is asked for by clients
 	if b.held != nil {
 		p.hold(b.held, now)
 	}
@@ -246,60 +254,6 @@ func (p *Publisher) forgetServices(t *tenancy.Touched) {
 	}
 }
 
-// touch notes what waits for which window.
-func (p *Publisher) touch(t *tenancy.Touched, now time.Time) {
-	for key, tv := range t.Views {
-		waiting := p.pending[key.Tenant]
-		if waiting == nil {
-			waiting = map[tenancy.ViewKey]*tenancy.TouchedView{}
-			p.pending[key.Tenant] = waiting
-		}
-		if w := waiting[key]; w == nil {
-			waiting[key] = tv
-		} else {
-			w.Settings = w.Settings || tv.Settings
-			for s := range tv.Services {
-				if w.Services == nil {
-					w.Services = map[tenancy.Key]struct{}{}
-				}
-				w.Services[s] = struct{}{}
-			}
-		}
-		p.window(key.Tenant, now).touch(now)
-	}
-	for ns, cause := range t.Workloads {
-		if p.workloadsIn[ns] == nil {
-			continue
-		}
-		if p.urgent[cause] == nil {
-			p.urgent[cause] = map[string]struct{}{}
-		}
-		p.urgent[cause][ns] = struct{}{}
-		if p.urgentWindows[cause] == nil {
-			p.urgentWindows[cause] = newWindow(p.gather, p.gather, now)
-		}
-		p.urgentWindows[cause].touch(now)
-	}
-}
-
-func (p *Publisher) window(tenant string, now time.Time) *window {
-	s := p.model.Settings(tenant)
-	quiet, limit := s.Quiet, s.Max
-	if quiet == 0 {
-		quiet = p.quiet
-	}
-	if limit == 0 {
-		limit = p.max
-	}
-	w := p.windows[tenant]
-	if w == nil {
-		w = newWindow(quiet, limit, now)
-		p.windows[tenant] = w
-	}
-	w.quiet, w.max = quiet, max(quiet, limit)
-	return w
-}
-
 // flush builds whatever is due: decisions before the views that go with them.
 func (p *Publisher) flush(now time.Time) {
 	for cause, w := range p.urgentWindows {
@@ -323,6 +277,7 @@ func (p *Publisher) flush(now time.Time) {
 		}
 		return strings.Compare(a.tenant, b.tenant)
 	})
+	p.aheadOfFlush(now)
 	for _, e := range list {
 		p.flushTenant(e.tenant, now)
 	}
@@ -332,6 +287,8 @@ func (p *Publisher) flush(now time.Time) {
 
 func (p *Publisher) flushUrgent(cause string, w *window) {
 	changed := false
+	p.since = w.since
+	defer func() { p.since = time.Time{} }()
 	for ns := range p.urgent[cause] {
 		for wl := range p.workloadsIn[ns] {
 			changed = p.buildWorkload(wl) || changed
@@ -343,13 +300,16 @@ func (p *Publisher) flushUrgent(cause string, w *window) {
 
 func (p *Publisher) flushTenant(tenant string, now time.Time) {
 	changed := false
+	w := p.windows[tenant]
+	p.since = w.since
+	defer func() { p.since = time.Time{} }()
+	p.stats.window(w, now)
 	for key, tv := range p.pending[tenant] {
 		if v := p.views[key]; v != nil {
 			changed = p.flushView(v, tv, now) || changed
 		}
 	}
 	delete(p.pending, tenant)
-	w := p.windows[tenant]
 	w.built(changed)
 	p.stats.merged.Add(uint64(w.merged))
 	w.merged = 0
@@ -357,7 +317,7 @@ func (p *Publisher) flushTenant(tenant string, now time.Time) {
 
 // publish contains what the store is told, and counts it.
 func (p *Publisher) publish(updates ...Update) bool {
-	if !Publish(updates...) {
+	if !PublishSince(p.since, updates...) {
 		return false
 	}
 	p.stats.publications.Add(1)

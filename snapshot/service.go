@@ -36,6 +36,14 @@ func (p *Publisher) service(s *tenancy.ServiceSpec) *builtService {
 	if old != nil && old.spec == s && !old.faulty {
 		return old
 	}
+	b := p.makeService(s, old)
+	p.services[s.Key] = b
+	return b
+}
+
+// makeService is service without what is remembered: it may be called by any
+// goroutine, for one service at a time.
+func (p *Publisher) makeService(s *tenancy.ServiceSpec, old *builtService) *builtService {
 	b := &builtService{spec: s, ports: make(map[uint16]*builtPort, len(s.Ports))}
 	for i := range s.Ports {
 		port := &s.Ports[i]
@@ -51,7 +59,6 @@ func (p *Publisher) service(s *tenancy.ServiceSpec) *builtService {
 			b.ports[port.Port] = built
 		}
 	}
-	p.services[s.Key] = b
 	return b
 }
 

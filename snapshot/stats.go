@@ -2,7 +2,9 @@ package snapshot
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -16,7 +18,13 @@ type Stats struct {
 	merged       atomic.Uint64
 	panics       atomic.Uint64
 	overLimit    atomic.Uint64
+	ahead        atomic.Uint64 // services built on several cores
 	builds       [NumTypes]atomic.Uint64
+
+	// windows are the quiet and the max in force, by tenant.
+	windows sync.Map
+	// waited is how long bursts waited, by whether they were gathered.
+	waited [2]prometheus.Observer
 }
 
 // Events is how many events were absorbed.
@@ -32,6 +40,12 @@ func (s *Stats) built(t Type) { s.builds[t].Add(1) }
 
 func newStats(reg prometheus.Registerer) (*Stats, error) {
 	s := &Stats{}
+	waited := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "bailiwick", Subsystem: "snapshot", Name: "window_wait_seconds",
+		Help:    "How long changes waited in their tenant's window until they were built, by whether that was at once or when the burst was gathered.",
+		Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8),
+	}, []string{"build"})
+	s.waited = [2]prometheus.Observer{waited.WithLabelValues("immediate"), waited.WithLabelValues("gathered")}
 	if reg == nil {
 		return s, nil
 	}
@@ -41,6 +55,8 @@ func newStats(reg prometheus.Registerer) (*Stats, error) {
 		}, func() float64 { return float64(v.Load()) }))
 	}
 	errs := []error{
+		reg.Register(waited),
+		reg.Register(windowGauge{s, prometheus.NewDesc("bailiwick_snapshot_window_seconds", "Debounce in force, of tenants that had a change.", []string{"tenant", "bound"}, nil)}),
 		counter("events_total", "Events absorbed from the sources.", nil, &s.events),
 		counter("publications_total", "Times that a view or a workload layer changed.", nil, &s.publications),
 		counter("merged_total", "Changes that joined a burst already waiting in a tenant's window.", nil, &s.merged),
@@ -51,4 +67,30 @@ func newStats(reg prometheus.Registerer) (*Stats, error) {
 		errs = append(errs, counter("builds_total", "Resources and parts built and encoded.", prometheus.Labels{"type": t.String()}, &s.builds[t]))
 	}
 	return s, errors.Join(errs...)
+}
+
+// window counts how long a burst waited that is about to be built.
+func (s *Stats) window(w *window, now time.Time) {
+	gathered := 0
+	if w.gathering {
+		gathered = 1
+	}
+	s.waited[gathered].Observe(now.Sub(w.first).Seconds())
+}
+
+// windowGauge reports the windows when it is asked.
+type windowGauge struct {
+	stats *Stats
+	desc  *prometheus.Desc
+}
+
+func (g windowGauge) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
+
+func (g windowGauge) Collect(ch chan<- prometheus.Metric) {
+	g.stats.windows.Range(func(tenant, w any) bool {
+		bounds := w.([2]time.Duration)
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, bounds[0].Seconds(), tenant.(string), "quiet")
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, bounds[1].Seconds(), tenant.(string), "max")
+		return true
+	})
 }

@@ -1,6 +1,9 @@
 package snapshot
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // NewAttachment makes the attachment of a proxy. Detach is called once, from
 // Close. The owner of the store binds it with Bind; until then the stream
@@ -77,7 +80,12 @@ type Update struct {
 // Publish applies updates to layers of one group, all in one generation, and
 // wakes the streams that read it. It reports whether anything changed; if not,
 // nobody is woken. Only the store's owner calls it.
-func Publish(updates ...Update) bool {
+func Publish(updates ...Update) bool { return PublishSince(time.Time{}, updates...) }
+
+// PublishSince is Publish that also says when the first of the events came that
+// the updates follow from, for streams to tell how long they took; zero where
+// that is not known.
+func PublishSince(event time.Time, updates ...Update) bool {
 	if len(updates) == 0 {
 		return false
 	}
@@ -97,6 +105,9 @@ func Publish(updates ...Update) bool {
 		return false
 	}
 	g.gen++
+	if !event.IsZero() {
+		g.stamps[g.gen%stamps] = stamp{g.gen, event}
+	}
 	for _, u := range updates {
 		if u.Layer.long() {
 			u.Layer.trim(g.lowest(u.Layer))

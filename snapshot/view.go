@@ -25,7 +25,7 @@ type view struct {
 	hosts map[uint16]map[tenancy.Key]*seen
 	// claims holds, per address and port, who claims it; the invalid address
 	// stands for a TCP port alone, which explicit capture binds.
-	claims map[socket]map[tenancy.Key]*seen
+	claims map[socket]claimants
 	// domains counts services per trust domain, for their bundles.
 	domains map[string]int
 	// size is what all seen services together cost, excess those left out
@@ -59,17 +59,6 @@ func (s *seen) before(o *seen) int {
 	a, b := s.built.spec, o.built.spec
 	return cmp.Or(cmp.Compare(s.sight.Grade, o.sight.Grade), cmp.Compare(a.Created, b.Created),
 		cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
-}
-
-// first returns who has what all of m claim.
-func first(m map[tenancy.Key]*seen) *seen {
-	var best *seen
-	for _, s := range m {
-		if best == nil || s.before(best) < 0 {
-			best = s
-		}
-	}
-	return best
 }
 
 // work collects what one flush of a view changes.
@@ -107,7 +96,7 @@ func (p *Publisher) newView(key tenancy.ViewKey) *view {
 	return &view{
 		key: key, layer: layer, variants: map[Variant]*variant{},
 		seen: map[tenancy.Key]*seen{}, hosts: map[uint16]map[tenancy.Key]*seen{},
-		claims: map[socket]map[tenancy.Key]*seen{}, domains: map[string]int{}, excess: map[tenancy.Key]*seen{},
+		claims: map[socket]claimants{}, domains: map[string]int{}, excess: map[tenancy.Key]*seen{},
 	}
 }
 
@@ -267,21 +256,10 @@ func (v *view) file(key tenancy.Key, s *seen) {
 			claim(v.hosts, b.spec.Port, key, s)
 		}
 		for _, sock := range s.sockets(b) {
-			claim(v.claims, sock, key, s)
+			c := v.claims[sock]
+			c.put(key, s)
+			v.claims[sock] = c
 		}
-	}
-}
-
-func claim[K comparable](m map[K]map[tenancy.Key]*seen, k K, key tenancy.Key, s *seen) {
-	if m[k] == nil {
-		m[k] = map[tenancy.Key]*seen{}
-	}
-	m[k][key] = s
-}
-
-func unclaim[K comparable](m map[K]map[tenancy.Key]*seen, k K, key tenancy.Key) {
-	if delete(m[k], key); len(m[k]) == 0 {
-		delete(m, k)
 	}
 }
 
@@ -308,7 +286,12 @@ func (p *Publisher) withdraw(v *view, key tenancy.Key, old *seen, w *work) {
 			unclaim(v.hosts, b.spec.Port, key)
 		}
 		for _, sock := range old.sockets(b) {
-			unclaim(v.claims, sock, key)
+			c := v.claims[sock]
+			if c.drop(key); c.one == nil {
+				delete(v.claims, sock)
+			} else {
+				v.claims[sock] = c
+			}
 		}
 	}
 	domain := old.built.spec.TrustDomain
@@ -369,7 +352,7 @@ func (p *Publisher) routes(v *view, w *work) {
 // owns reports whether s is the first to claim every virtual IP of its port.
 func (v *view) owns(s *seen, b *builtPort) bool {
 	for _, sock := range s.sockets(b) {
-		if sock.addr.IsValid() && first(v.claims[sock]) != s {
+		if sock.addr.IsValid() && v.claims[sock].first() != s {
 			return false
 		}
 	}

@@ -26,6 +26,10 @@ type window struct {
 	pending     bool
 	gathering   bool
 	first, last time.Time
+	// since is when the first event of the burst came; told are the quiet and the
+	// max that metrics show.
+	since time.Time
+	told  [2]time.Duration
 	// merged counts changes that joined a burst already pending.
 	merged int
 }
@@ -44,6 +48,14 @@ func (w *window) touch(now time.Time) {
 	}
 	w.pending, w.first = true, now
 	w.gathering = w.tokens == 0
+}
+
+// touchSince is touch for a change whose event came at arrived.
+func (w *window) touchSince(arrived, now time.Time) {
+	if !w.pending {
+		w.since = arrived
+	}
+	w.touch(now)
 }
 
 // due returns when the pending burst is to be built, and false without one.

@@ -2,7 +2,6 @@ package tenancy
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 )
@@ -124,7 +123,7 @@ func (sl *slice) remember() {
 	}
 	for i := range sl.obj.Endpoints {
 		if a, ok := sl.obj.Endpoints[i].address(); ok {
-			insert(&sl.space.endpoints, a, sl)
+			include(&sl.space.endpoints, a, sl)
 		}
 	}
 }
@@ -135,7 +134,7 @@ func (sl *slice) forget() {
 	}
 	for i := range sl.obj.Endpoints {
 		if a, ok := sl.obj.Endpoints[i].address(); ok {
-			drop(sl.space.endpoints, a, sl)
+			exclude(sl.space.endpoints, a, sl)
 		}
 	}
 }
@@ -186,19 +185,14 @@ func (m *Model) setPods(sl *slice, pods []*pod) {
 	delete(delta, nil)
 	sl.pods = pods
 	for p, n := range delta {
-		had := p.slices[sl]
+		had := p.slices.count(sl)
 		if n == 0 {
 			continue
 		}
 		if had == 0 || had+n == 0 {
 			m.touchPod(p)
 		}
-		if p.slices == nil {
-			p.slices = map[*slice]int{}
-		}
-		if p.slices[sl] = had + n; had+n == 0 {
-			delete(p.slices, sl)
-		}
+		p.slices.set(sl, had+n)
 		if had == 0 || had+n == 0 {
 			m.touchPod(p)
 		}
@@ -215,7 +209,7 @@ func (sp *space) podOf(e *Endpoint) *pod {
 		return nil
 	}
 	var found *pod
-	for p := range sp.addresses[a] {
+	for p := range sp.addresses[a].all() {
 		switch {
 		case e.PodUID != "" && p.obj.UID != "":
 			if e.PodUID != p.obj.UID {
@@ -281,7 +275,7 @@ func (m *Model) applyPod(sp *space, name string, obj *Pod) {
 		m.check(sp.ref(KindEndpointSlice, sl.name))
 	}
 	if old != nil && obj != nil && old.ServiceAccount != obj.ServiceAccount {
-		for sl := range p.slices {
+		for sl := range p.slices.all() {
 			m.touchService(sl.service)
 		}
 	}
@@ -309,13 +303,13 @@ func (sp *space) unfilePod(p *pod, joins map[*slice]struct{}) {
 		return
 	}
 	for _, a := range p.obj.IPs {
-		maps.Copy(joins, sp.endpoints[a])
+		sp.joined(a, joins)
 	}
 	if !eligible(p.obj) {
 		return
 	}
 	for _, a := range p.obj.IPs {
-		drop(sp.addresses, a, p)
+		exclude(sp.addresses, a, p)
 	}
 	if sp.accounts[p.obj.ServiceAccount]--; sp.accounts[p.obj.ServiceAccount] == 0 {
 		delete(sp.accounts, p.obj.ServiceAccount)
@@ -327,16 +321,23 @@ func (sp *space) filePod(p *pod, joins map[*slice]struct{}) {
 		return
 	}
 	for _, a := range p.obj.IPs {
-		maps.Copy(joins, sp.endpoints[a])
+		sp.joined(a, joins)
 	}
 	if !eligible(p.obj) {
 		return
 	}
 	for _, a := range p.obj.IPs {
-		insert(&sp.addresses, a, p)
+		include(&sp.addresses, a, p)
 	}
 	if sp.accounts == nil {
 		sp.accounts = map[string]int{}
 	}
 	sp.accounts[p.obj.ServiceAccount]++
+}
+
+// joined notes the slices that name an address.
+func (sp *space) joined(a netip.Addr, joins map[*slice]struct{}) {
+	for sl := range sp.endpoints[a].all() {
+		joins[sl] = struct{}{}
+	}
 }

@@ -81,9 +81,9 @@ type space struct {
 	requests map[string]*request
 
 	// endpoints are the slices that name an address.
-	endpoints map[netip.Addr]set[*slice]
+	endpoints map[netip.Addr]bag[*slice]
 	// addresses are the eligible Pods that have an address.
-	addresses map[netip.Addr]set[*pod]
+	addresses map[netip.Addr]bag[*pod]
 	// waiting are the slices with an endpoint that is left out, by the name of
 	// the Pod that it names.
 	waiting map[string]set[*slice]
@@ -167,7 +167,7 @@ type pod struct {
 	name  string
 	obj   *Pod
 	// slices counts the endpoints of each slice that the Pod is behind.
-	slices map[*slice]int
+	slices bag[*slice]
 }
 
 type accessPolicy struct {

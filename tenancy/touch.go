@@ -88,7 +88,7 @@ func (m *Model) touchPod(p *pod) {
 		return
 	}
 	insertKey(&m.touched.Pods, Key{Namespace: p.space.name, Name: p.name})
-	for sl := range p.slices {
+	for sl := range p.slices.all() {
 		m.checkGrantsFor(sl.service)
 	}
 }

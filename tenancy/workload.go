@@ -40,7 +40,7 @@ func (l lead) compare(o lead) int {
 // leads are the service ports that lead to a Pod, sorted.
 func (p *pod) leads() []lead {
 	var all []lead
-	for sl := range p.slices {
+	for sl := range p.slices.all() {
 		s := sl.service
 		if !s.live() {
 			continue
@@ -90,7 +90,7 @@ func (m *Model) PodAt(w identity.Workload, at netip.Addr) (name string, ok bool)
 	if _, owned := m.Resolve(w); !owned {
 		return "", false
 	}
-	for p := range m.active(w.Namespace).addresses[at.Unmap()] {
+	for p := range m.active(w.Namespace).addresses[at.Unmap()].all() {
 		if p.obj.ServiceAccount == w.ServiceAccount && (!ok || p.name < name) {
 			name, ok = p.name, true
 		}

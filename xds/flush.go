@@ -17,6 +17,8 @@ type work struct {
 	steps   [len(order)]task
 	// suspects are the tenant's.
 	suspects *suspects
+	// events are when what a type has to say came to the store.
+	events [snapshot.NumTypes]time.Time
 	// lost is true when the layers no longer remember what the client has.
 	lost bool
 }
@@ -105,7 +107,7 @@ func (s *stream) read(w *work, b *snapshot.Binding) {
 	for i, l := range b.Layers() {
 		now.gens[i] = l.Generation()
 	}
-	due := s.due(b)
+	due := s.due(w, b)
 	for i, line := range order {
 		switch {
 		case line.what == leftovers || line.what == removals:
@@ -131,9 +133,12 @@ func (s *stream) read(w *work, b *snapshot.Binding) {
 
 // due tells the types of which there may be something to say; the others are
 // as the client has them, and need not be looked at.
-func (s *stream) due(b *snapshot.Binding) (due [snapshot.NumTypes]bool) {
+func (s *stream) due(w *work, b *snapshot.Binding) (due [snapshot.NumTypes]bool) {
 	for t := range s.types {
 		st := &s.types[t]
+		if st.at.binding == b {
+			w.events[t] = st.at.event(snapshot.Type(t))
+		}
 		due[t] = st.faults != nil || st.all || st.empty || st.asked != nil || st.orphans != nil || st.has != nil ||
 			(st.at.binding != nil && st.at.behind(b, snapshot.Type(t)))
 	}
@@ -275,7 +280,7 @@ func (s *stream) write(w *work) error {
 			if line.what == changes || line.what == children {
 				s.encode(line.typ, task.key, b)
 			}
-			if err := s.writeBatch(line, b, b == task.trial); err != nil {
+			if err := s.writeBatch(line, b, b == task.trial, w.events[line.typ]); err != nil {
 				return err
 			}
 		}
@@ -294,7 +299,7 @@ func (s *stream) encode(t snapshot.Type, key batchKey, b *batch) {
 	}
 }
 
-func (s *stream) writeBatch(line step, b *batch, trial bool) error {
+func (s *stream) writeBatch(line step, b *batch, trial bool, event time.Time) error {
 	bodies := b.bodies
 	switch line.what {
 	case leftovers:
@@ -307,7 +312,7 @@ func (s *stream) writeBatch(line step, b *batch, trial bool) error {
 		if e == nil {
 			continue
 		}
-		if err := s.send(line.typ, e, trial); err != nil {
+		if err := s.send(line.typ, e, trial, event); err != nil {
 			return err
 		}
 	}

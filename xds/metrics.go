@@ -3,6 +3,7 @@ package xds
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -45,7 +46,9 @@ type metrics struct {
 	encodedSize *prometheus.CounterVec
 	refused     *prometheus.CounterVec
 	unknownType prometheus.Counter
-	panics      prometheus.Counter
+	// eventSent and eventAcked are the times since an event came to the store.
+	eventSent, eventAcked *latency
+	panics                prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, streams func() map[string]int) (*metrics, error) {
@@ -62,11 +65,14 @@ func newMetrics(reg prometheus.Registerer, streams func() map[string]int) (*metr
 		unknownType: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: "unknown_type_requests_total", Help: "Requests for types that are not served."}),
 		panics:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: "panics_total", Help: "Panics recovered in streams."}),
 	}
+	m.eventSent = newLatency("event_to_sent_seconds", "Time from the arrival of an event in the store until a response with what follows from it was handed to the transport.")
+	m.eventAcked = newLatency("event_to_ack_seconds", "Time from the arrival of an event in the store until a client acknowledged what follows from it.")
 	wakes := prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Namespace: "bailiwick", Subsystem: "xds", Name: "wakeups_total", Help: "Times that a stream was woken by a change.",
 	}, func() float64 { return float64(m.wakes.Load()) })
 	for _, c := range []prometheus.Collector{
 		m.responses, m.bytes, m.answers, m.encodedN, m.encodedSize, m.refused, m.unknownType, m.panics, wakes,
+		m.eventSent.vec, m.eventAcked.vec,
 		&streamGauge{streams: streams, desc: prometheus.NewDesc("bailiwick_xds_streams", "Open streams.", []string{"tenant"}, nil)},
 	} {
 		if err := reg.Register(c); err != nil {
@@ -153,5 +159,28 @@ func (g *streamGauge) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
 func (g *streamGauge) Collect(ch chan<- prometheus.Metric) {
 	for tenant, n := range g.streams() {
 		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(n), tenant)
+	}
+}
+
+// latency is a histogram for each type, from half a millisecond to half a minute.
+type latency struct {
+	vec   *prometheus.HistogramVec
+	types [snapshot.NumTypes]prometheus.Observer
+}
+
+func newLatency(name, help string) *latency {
+	l := &latency{vec: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "bailiwick", Subsystem: "xds", Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+	}, []string{"type"})}
+	for t := range snapshot.NumTypes {
+		l.types[t] = l.vec.WithLabelValues(t.String())
+	}
+	return l
+}
+
+// observe counts the time since an event; the zero event is none.
+func (l *latency) observe(t snapshot.Type, event time.Time) {
+	if !event.IsZero() {
+		l.types[t].Observe(time.Since(event).Seconds())
 	}
 }

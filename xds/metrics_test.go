@@ -2,11 +2,12 @@ package xds
 
 import (
 	"testing"
-
 	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 
 	"bailiwick.dev/bailiwick/snapshot"
@@ -49,4 +50,35 @@ func TestTwoServersCannotShareARegistry(t *testing.T) {
 	require.ErrorContains(t, err, "register the metrics")
 	_, err = NewServer(Config{})
 	require.Error(t, err)
+}
+
+// Changes of the store are timed from the arrival of their event; what a client
+// asked for is not.
+func TestTimeFromEventToSentAndToAck(t *testing.T) {
+	v := shopView()
+	bubble(t, v, func(t *testing.T, w *world) {
+		count := func(l *latency, typ snapshot.Type) (uint64, float64) {
+			var m dto.Metric
+			require.NoError(t, l.types[typ].(prometheus.Metric).Write(&m))
+			return m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()
+		}
+		c := w.open(delta)
+		c.ack(c.subscribe(snapshot.Endpoint, "a", "b")...)
+		n, _ := count(w.srv.metrics.eventSent, snapshot.Endpoint)
+		require.Zero(t, n)
+		arrived := time.Now().Add(-20 * time.Millisecond)
+		snapshot.PublishSince(arrived, snapshot.Update{Layer: v.View, Set: []*snapshot.Resource{res(snapshot.Endpoint, "a", "2")}})
+		got := c.take()
+		require.Len(t, got, 1)
+		n, sum := count(w.srv.metrics.eventSent, snapshot.Endpoint)
+		require.Equal(t, uint64(1), n)
+		require.InDelta(t, 0.02, sum, 1e-9)
+		time.Sleep(time.Second)
+		c.ack(got...)
+		n, sum = count(w.srv.metrics.eventAcked, snapshot.Endpoint)
+		require.Equal(t, uint64(1), n)
+		require.InDelta(t, 1.02, sum, 1e-9)
+		n, _ = count(w.srv.metrics.eventAcked, snapshot.Cluster)
+		require.Zero(t, n)
+	})
 }

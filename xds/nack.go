@@ -66,6 +66,7 @@ func (st *typeState) tidy() {
 func (s *stream) accept(t snapshot.Type, st *typeState, in []inflight) {
 	for _, f := range in {
 		s.meters.answered(t, resultACK)
+		s.srv.metrics.eventAcked.observe(t, f.event)
 		s.status.answered(t, f.nonce, true)
 		if o := s.srv.observer; o != nil {
 			o.Acked(s.report(t, f.nonce, f.body))

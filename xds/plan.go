@@ -2,6 +2,7 @@ package xds
 
 import (
 	"slices"
+	"time"
 
 	"bailiwick.dev/bailiwick/snapshot"
 )
@@ -133,6 +134,21 @@ func (q *query) moot() bool {
 		}
 	}
 	return q.what == children || q.at.binding == nil || !q.at.behind(q.now.binding, q.typ)
+}
+
+// event is when what changed of a type since the cursor came to the store, zero
+// if nothing did.
+func (c *cursor) event(t snapshot.Type) time.Time {
+	var first time.Time
+	for i, l := range c.binding.Layers() {
+		if !l.Changed(t, c.gens[i]) {
+			continue
+		}
+		if at := l.Event(c.gens[i]); first.IsZero() || (!at.IsZero() && at.Before(first)) {
+			first = at
+		}
+	}
+	return first
 }
 
 // behind reports whether a type changed in the layers of b since the cursor.

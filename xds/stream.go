@@ -70,6 +70,8 @@ type inflight struct {
 	nonce uint64
 	body  *body
 	at    time.Time
+	// event is when what it says came to the store, zero if a client asked.
+	event time.Time
 	// search is set for a try of what is being taken apart.
 	search bool
 }
@@ -336,19 +338,20 @@ func (s *stream) done() bool {
 }
 
 // send writes one response and remembers it until it is answered.
-func (s *stream) send(t snapshot.Type, b *body, search bool) error {
+func (s *stream) send(t snapshot.Type, b *body, search bool, event time.Time) error {
 	s.nonces++
 	m := newMessage(b.bytes, s.nonces)
 	st := &s.types[t]
 	st.last = s.nonces
 	now := time.Now()
-	st.inflight = append(st.inflight, inflight{nonce: s.nonces, body: b, at: now, search: search})
+	st.inflight = append(st.inflight, inflight{nonce: s.nonces, body: b, at: now, event: event, search: search})
 	s.status.sending(t, s.nonces, b, now)
 	st.unacked += len(b.bytes)
 	if err := s.wire.send(m); err != nil {
 		return fmt.Errorf("send %s response: %w", t, err)
 	}
 	s.srv.metrics.sent(s.meters, t, m.size())
+	s.srv.metrics.eventSent.observe(t, event)
 	if o := s.srv.observer; o != nil {
 		o.Sent(s.report(t, s.nonces, b))
 	}
