@@ -6,9 +6,12 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"bailiwick.dev/bailiwick/snapshot"
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/condition"
+	"bailiwick.dev/bailiwick/tenancy/guard"
 	"bailiwick.dev/bailiwick/xds"
 )
 
@@ -21,15 +24,18 @@ const (
 	ackPatience = 5 * time.Second
 )
 
+// confirmEvery is how often it is looked whether removals were confirmed.
+const confirmEvery = 5 * time.Second
+
 // fleet is where replicas tell each other what their streams lack, and where
-// conditions are written. Nil stands for a replica that is alone and keeps them
-// to itself.
+// conditions are written; see package tenancy/kube/status. Nil stands for a
+// replica that is alone and keeps them to itself.
 type fleet interface {
-	// Share publishes the report of this replica and returns those of all that
-	// run, this one among them. Lead tells whether this replica is to write.
-	Share(ctx context.Context, own condition.Report) (all []condition.Report, lead bool, err error)
-	// Write writes conditions down; what could not be written is returned.
+	Share(ctx context.Context, own condition.Report, fresh bool) ([]condition.Report, error)
+	Term() uint64
+	Recall(ctx context.Context, into func(tenancy.Ref, []metav1.Condition)) error
 	Write(ctx context.Context, said []condition.Said) (failed []tenancy.Ref)
+	Confirmed(ctx context.Context) (time.Time, error)
 }
 
 // keeper brings the conditions of all objects up to date.
@@ -38,6 +44,7 @@ type keeper struct {
 	board     *condition.Board
 	publisher *snapshot.Publisher
 	streams   func() []xds.StreamStatus
+	guard     *guard.Guard
 	fleet     fleet
 	log       *slog.Logger
 
@@ -45,6 +52,11 @@ type keeper struct {
 	// last and mark are those of the last pass, guarded by mu.
 	last condition.Report
 	mark uint64
+	// term is the one for which the statuses of all objects were read, guarded by mu.
+	term uint64
+	// asked is when it was last looked whether removals were confirmed, confirmed
+	// up to when they were; guarded by mu.
+	asked, confirmed time.Time
 }
 
 // run keeps conditions until ctx ends, which is no error.
@@ -74,20 +86,57 @@ func (k *keeper) pass(ctx context.Context) error {
 		return err
 	}
 	own := gather(k.streams(), asOf).Report(k.replica, asOf, busy)
-	all, lead := []condition.Report{own}, false
-	if k.fleet != nil {
-		if all, lead, err = k.fleet.Share(ctx, own); err != nil {
-			return err
+	fresh := mark != k.mark
+	if k.fleet == nil {
+		if fresh || !own.Same(k.last) {
+			k.board.Say(condition.NewFleet([]condition.Report{own}), mark)
 		}
-	} else if mark == k.mark && own.Same(k.last) {
+		k.last, k.mark = own, mark
 		return nil
 	}
-	said := k.board.Say(condition.NewFleet(all), mark)
+	return k.passOn(ctx, own, mark, fresh)
+}
+
+// passOn is the part of a pass in which other replicas and the API server have
+// a part.
+func (k *keeper) passOn(ctx context.Context, own condition.Report, mark uint64, fresh bool) error {
+	if err := k.confirm(ctx); err != nil {
+		return err
+	}
+	all, err := k.fleet.Share(ctx, own, fresh)
+	if err != nil {
+		return err
+	}
 	k.last, k.mark = own, mark
-	if lead && len(said) > 0 {
-		for _, ref := range k.fleet.Write(ctx, said) {
-			k.board.Again(ref)
+	term := k.fleet.Term()
+	if term != 0 && term != k.term {
+		if err := k.fleet.Recall(ctx, k.board.Recall); err != nil {
+			return err
 		}
+	}
+	k.term = term
+	said := k.board.Say(condition.NewFleet(all), mark)
+	if term == 0 || len(said) == 0 {
+		return nil
+	}
+	for _, ref := range k.fleet.Write(ctx, said) {
+		k.board.Again(ref)
+	}
+	return nil
+}
+
+// confirm lets held removals go that somebody has confirmed for all replicas.
+func (k *keeper) confirm(ctx context.Context) error {
+	if time.Since(k.asked) < confirmEvery {
+		return nil
+	}
+	at, err := k.fleet.Confirmed(ctx)
+	if err != nil {
+		return err
+	}
+	if k.asked = time.Now(); at.After(k.confirmed) {
+		k.confirmed = at
+		k.guard.Confirm(at)
 	}
 	return nil
 }

@@ -249,7 +249,7 @@ func (s *server) keep(board *condition.Board) error {
 			return fmt.Errorf("find the host's name (give --replica NAME): %w", err)
 		}
 	}
-	s.keeper = &keeper{replica: replica, board: board, publisher: s.publisher, streams: s.xds.Streams, log: s.log}
+	s.keeper = &keeper{replica: replica, board: board, publisher: s.publisher, streams: s.xds.Streams, guard: s.feed.guard, log: s.log}
 	return nil
 }
 

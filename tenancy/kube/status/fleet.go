@@ -1,0 +1,241 @@
+package status
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"bailiwick.dev/bailiwick/tenancy/condition"
+)
+
+// Names that others may rely on.
+const (
+	// FieldManager owns what is written here.
+	FieldManager = "bailiwick-status"
+	// ReportLabel marks the ConfigMaps of reports.
+	ReportLabel = "bailiwick.dev/report"
+	// ConfirmAnnotation on the Lease holds a time (RFC 3339): removals that were
+	// held before it are meant.
+	ConfirmAnnotation = "bailiwick.dev/confirm-removals"
+
+	reportKey = "report.json"
+)
+
+// Config says where and as whom. All but the times are required.
+type Config struct {
+	REST *rest.Config
+	// Namespace is the server's own, Replica its name among its replicas, Lease
+	// the name of the Lease.
+	Namespace, Replica, Lease string
+	// Source is that of the keys of objects.
+	Source string
+	Logger *slog.Logger
+	// LeaseDuration is how long a Lease holds without being renewed; 0 is 15 s.
+	// It is renewed three times as often.
+	LeaseDuration time.Duration
+	// Heartbeat is how often a report is written that says nothing new; 0 is
+	// 10 s. After three times as long without one a replica does not count.
+	Heartbeat time.Duration
+}
+
+// Fleet is this replica's part in the replicas of one API server. Share and
+// Write are called by one goroutine; Run runs beside it.
+type Fleet struct {
+	cfg     Config
+	client  kubernetes.Interface
+	dynamic dynamic.Interface
+
+	// own is the last report written, at written.
+	own     condition.Report
+	written time.Time
+	// seen are the reports of all, by name of the ConfigMap, and when they last
+	// moved.
+	seen map[string]sighting
+
+	mu      sync.Mutex
+	leading uint64 // which term this is, 0 for none; guarded by mu
+	terms   uint64 // guarded by mu
+}
+
+type sighting struct {
+	version string
+	moved   time.Time
+}
+
+// New makes a Fleet; it talks to nobody yet.
+func New(c Config) (*Fleet, error) {
+	if c.REST == nil || c.Namespace == "" || c.Replica == "" || c.Lease == "" || c.Logger == nil {
+		return nil, errors.New("status: REST, Namespace, Replica, Lease and Logger are required")
+	}
+	c.LeaseDuration = cmp.Or(c.LeaseDuration, 15*time.Second)
+	c.Heartbeat = cmp.Or(c.Heartbeat, 10*time.Second)
+	// Statuses of many objects may change at once; the API server is not to feel it.
+	config := rest.CopyConfig(c.REST)
+	config.QPS, config.Burst, config.Timeout = 20, 40, 10*time.Second
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("status: make a client: %w", err)
+	}
+	dyn, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("status: make a client: %w", err)
+	}
+	return &Fleet{cfg: c, client: client, dynamic: dyn, seen: map[string]sighting{}}, nil
+}
+
+// Run takes part in the election of who writes, until ctx ends; then it gives
+// the Lease and the replica's report back.
+func (f *Fleet) Run(ctx context.Context) error {
+	lock := &resourcelock.LeaseLock{
+		LeaseMeta:  metav1.ObjectMeta{Namespace: f.cfg.Namespace, Name: f.cfg.Lease},
+		Client:     f.client.CoordinationV1(),
+		LockConfig: resourcelock.ResourceLockConfig{Identity: f.cfg.Replica},
+	}
+	d := f.cfg.LeaseDuration
+	for ctx.Err() == nil {
+		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+			Lock: lock, LeaseDuration: d, RenewDeadline: d * 2 / 3, RetryPeriod: d / 8, ReleaseOnCancel: true, Name: f.cfg.Lease,
+			Callbacks: leaderelection.LeaderCallbacks{OnStartedLeading: func(context.Context) { f.lead(true) }, OnStoppedLeading: func() { f.lead(false) }},
+		})
+		if err != nil {
+			return fmt.Errorf("status: elect a leader: %w", err)
+		}
+		elector.Run(ctx) // until the Lease is lost
+	}
+	gone, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	err := f.client.CoreV1().ConfigMaps(f.cfg.Namespace).Delete(gone, f.reportName(f.cfg.Replica), metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		f.cfg.Logger.Warn("the report of this replica stays until it is out of date", "err", err)
+	}
+	return nil
+}
+
+func (f *Fleet) lead(yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.leading = 0; yes {
+		f.terms++
+		f.leading = f.terms
+	}
+	f.cfg.Logger.Info("who writes the status of objects", "this_replica", yes)
+}
+
+// Term is which time this replica leads, 0 while it does not.
+func (f *Fleet) Term() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.leading
+}
+
+func (f *Fleet) reportName(replica string) string {
+	return "bailiwick-report-" + strings.ToLower(replica)
+}
+
+// Share publishes the report of this replica, if it says something new, fresh is
+// set or it has been a while, and returns those of all replicas that run.
+func (f *Fleet) Share(ctx context.Context, own condition.Report, fresh bool) ([]condition.Report, error) {
+	now := time.Now()
+	if fresh || !own.Same(f.own) || now.Sub(f.written) >= f.cfg.Heartbeat {
+		if err := f.publish(ctx, own); err != nil {
+			return nil, err
+		}
+		f.own, f.written = own, now
+	}
+	if f.Term() == 0 {
+		return []condition.Report{own}, nil
+	}
+	return f.others(ctx, own, now)
+}
+
+func (f *Fleet) publish(ctx context.Context, own condition.Report) error {
+	data, err := own.Encode()
+	if err != nil {
+		return err
+	}
+	apply := corev1ac.ConfigMap(f.reportName(f.cfg.Replica), f.cfg.Namespace).
+		WithLabels(map[string]string{ReportLabel: "replica"}).WithData(map[string]string{reportKey: string(data)})
+	_, err = f.client.CoreV1().ConfigMaps(f.cfg.Namespace).Apply(ctx, apply, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	if err != nil {
+		return fmt.Errorf("write this replica's report %s/%s: %w", f.cfg.Namespace, *apply.Name, err)
+	}
+	return nil
+}
+
+// others reads the reports of all replicas that run, with this one's as it is now.
+func (f *Fleet) others(ctx context.Context, own condition.Report, now time.Time) ([]condition.Report, error) {
+	list, err := f.client.CoreV1().ConfigMaps(f.cfg.Namespace).List(ctx, metav1.ListOptions{LabelSelector: ReportLabel})
+	if err != nil {
+		return nil, fmt.Errorf("read the reports of all replicas in %s: %w", f.cfg.Namespace, err)
+	}
+	all := []condition.Report{own}
+	there := map[string]sighting{}
+	for i := range list.Items {
+		cm := &list.Items[i]
+		if cm.Name == f.reportName(f.cfg.Replica) {
+			continue
+		}
+		s, known := f.seen[cm.Name]
+		if !known || s.version != cm.ResourceVersion {
+			s = sighting{cm.ResourceVersion, now}
+		}
+		there[cm.Name] = s
+		r, err := condition.DecodeReport([]byte(cm.Data[reportKey]))
+		switch {
+		case now.Sub(s.moved) > 60*f.cfg.Heartbeat:
+			f.bury(ctx, cm)
+		case now.Sub(s.moved) > 3*f.cfg.Heartbeat: // its streams are gone, or it cannot tell
+		case err != nil:
+			f.cfg.Logger.Warn("a replica's report cannot be read", "config_map", cm.Name, "err", err)
+		default:
+			all = append(all, r)
+		}
+	}
+	f.seen = there
+	slices.SortFunc(all, func(a, b condition.Report) int { return cmp.Compare(a.Replica, b.Replica) })
+	return all, nil
+}
+
+// bury removes the report of a replica that is long gone, as it was read.
+func (f *Fleet) bury(ctx context.Context, cm *corev1.ConfigMap) {
+	only := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &cm.UID, ResourceVersion: &cm.ResourceVersion}}
+	if err := f.client.CoreV1().ConfigMaps(cm.Namespace).Delete(ctx, cm.Name, only); err != nil && !apierrors.IsNotFound(err) {
+		f.cfg.Logger.Warn("the report of a replica that is gone stays", "config_map", cm.Name, "err", err)
+	}
+}
+
+// Confirmed is until when removals were confirmed on the Lease; zero if none was.
+func (f *Fleet) Confirmed(ctx context.Context) (time.Time, error) {
+	lease, err := f.client.CoordinationV1().Leases(f.cfg.Namespace).Get(ctx, f.cfg.Lease, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the Lease %s/%s: %w", f.cfg.Namespace, f.cfg.Lease, err)
+	}
+	text := lease.Annotations[ConfirmAnnotation]
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("annotation %s of Lease %s/%s: want a time such as 2026-01-02T15:04:05Z: %w", ConfirmAnnotation, f.cfg.Namespace, f.cfg.Lease, err)
+	}
+	return at, nil
+}
