@@ -204,7 +204,7 @@ func (m *Model) HasPodAt(w identity.Workload, at netip.Addr) bool {
 	if sp == nil {
 		return false
 	}
-	for p := range sp.addresses[at] {
+	for p := range sp.addresses[at].all() {
 		if p.obj.ServiceAccount == w.ServiceAccount {
 			return true
 		}
