@@ -58,7 +58,7 @@ func (e *explainFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	by, err := e.open(cmd.ErrOrStderr())
+	by, err := e.open(cmd.Context(), cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -80,9 +80,8 @@ func TestMatrixDemo(t *testing.T) {
 // want of an Allow is allowed with it, what was allowed is denied.
 func TestWhatExplainOffersWorks(t *testing.T) {
 	dir := "../../deploy/demo"
-	d, err := loadDirectory(dir, true, "cluster.local")
+	d, err := loadDirectory(dir, object.Options{AllowLoopback: true}, "cluster.local")
 	require.NoError(t, err)
-	d.scope = read.Platform()
 	matrix, err := d.Matrix(t.Context())
 	require.NoError(t, err)
 	tried := map[string]int{}
@@ -97,9 +96,8 @@ func TestWhatExplainOffersWorks(t *testing.T) {
 				if !ok {
 					continue
 				}
-				after, err := loadDirectory(dir, true, "cluster.local")
+				after, err := loadDirectory(dir, object.Options{AllowLoopback: true}, "cluster.local")
 				require.NoError(t, err)
-				after.scope = read.Platform()
 				decoded := object.DecodeAll("offered.yaml", []byte(yaml), object.Options{})
 				require.Nil(t, decoded.Unreadable, yaml)
 				require.Len(t, decoded.Entries, 1)
@@ -127,7 +125,7 @@ func TestExplainWithUnreadableFiles(t *testing.T) {
 		writeFile(t, dir, folder+"/broken.yaml", "a: [\n")
 		r := bailiwick(t, "explain", "--config-dir", dir, "--allow-loopback-endpoints", "-o", "json",
 			"--from", "spiffe://acme.example/ns/acme-web/sa/web", "--to", "acme-shop/orders:8080")
-		require.Contains(t, r.stderr, "has 1 errors")
+		require.Contains(t, r.stderr, "1 objects or files are in error")
 		var a read.Answer
 		require.NoError(t, json.Unmarshal([]byte(r.stdout), &a), r.stderr)
 		return r.code, a

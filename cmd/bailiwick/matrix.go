@@ -24,7 +24,7 @@ caller's proxy does not know the service.`,
 }
 
 func (a *askFlags) matrix(cmd *cobra.Command) error {
-	by, err := a.open(cmd.ErrOrStderr())
+	by, err := a.open(cmd.Context(), cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -84,6 +84,10 @@ func execute(ctx context.Context, root *cobra.Command, args []string) int {
 		return int(code)
 	}
 	fmt.Fprintf(root.ErrOrStderr(), "bailiwick: %v\n", err)
+	var lost unknownError
+	if errors.As(err, &lost) {
+		return exitUnknown
+	}
 	// What cobra itself found wrong never got as far as a command's RunE.
 	var ran runError
 	var usage usageError

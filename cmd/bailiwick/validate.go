@@ -68,11 +68,11 @@ type validated struct {
 
 // validate loads dir and prints what is wrong with it; the error is the summary.
 func validate(dir string, opts validateOptions, stdout, stderr io.Writer) error {
-	d, err := loadDirectory(dir, opts.allowLoopback, "cluster.local")
+	d, err := loadDirectory(dir, object.Options{AllowLoopback: opts.allowLoopback}, "cluster.local")
 	if err != nil {
 		return err
 	}
-	report := d.report
+	report := *d.report
 	out := validated{Report: report, Warnings: d.warnings()}
 	if err := out.print(stdout, opts.output); err != nil {
 		return fmt.Errorf("print the errors: %w", err)
@@ -88,15 +88,15 @@ func validate(dir string, opts validateOptions, stdout, stderr io.Writer) error 
 
 // warnings are what only the objects together show: references that lead
 // nowhere, conflicts, limits.
-func (d *directory) warnings() []*object.Error {
-	problems := d.model.TakeProblems()
+func (w *world) warnings() []*object.Error {
+	problems := w.model.TakeProblems()
 	out := []*object.Error{}
-	for _, ev := range d.events {
+	for _, ev := range w.events {
 		for _, p := range problems[ev.Ref] {
 			if p.Reason == tenancy.ReasonInvalid {
 				continue // an error of the object, reported with its field
 			}
-			place, _ := d.source.Locate(ev.Ref)
+			place, _ := w.locate(ev.Ref)
 			out = append(out, &object.Error{
 				File: place.File, Document: place.Document, Line: place.Line, Kind: object.KindName(ev.Ref.Kind),
 				Namespace: ev.Ref.Key.Namespace, Name: ev.Ref.Key.Name, Field: p.Field, Message: p.Reason + ": " + p.Message,

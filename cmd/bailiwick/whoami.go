@@ -30,7 +30,7 @@ used of them. With --config-dir and --tenant it says so of any tenant.`,
 }
 
 func (a *askFlags) whoami(cmd *cobra.Command) error {
-	by, err := a.open(cmd.ErrOrStderr())
+	by, err := a.open(cmd.Context(), cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
