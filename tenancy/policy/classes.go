@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Class is one part of the partition of principals with what happens to it.
+// Class is one part of the partition of callers with what happens to it.
 type Class struct {
 	// Key is a whole SPIFFE ID, or a namespace's prefix (see Prefix).
 	Key    string
@@ -19,7 +19,8 @@ type Class struct {
 	// numbered from 0.
 	Group int
 	// Steps are tried in order; the first whose Match meets the request
-	// decides. None of them matches every request: that one is End.
+	// decides, unless it passes. One that matches every request is there only if
+	// a Pass leads beyond it: else it is End.
 	Steps []Step
 	// End decides if no step did.
 	End Decision
@@ -30,12 +31,18 @@ type Step struct {
 	Match  Match
 	Action Action
 	By     string
+	// Next is where judgement goes on after a Pass, an index into the Steps of
+	// its class; it is the number of them for their End.
+	Next int
 }
 
 // Decide judges one request (on a port that is not HTTP, one connection) of
 // the caller that the certificate's URI SAN names; several are joined by ",".
 func (p Port) Decide(id string, r Request) Decision {
-	if strings.Contains(id, ",") {
+	switch {
+	case p.HTTP && p.TokenRequired && r.Token == nil:
+		return Decision{By: ByNoToken}
+	case strings.Contains(id, ","):
 		return Decision{By: ByMultiSAN}
 	}
 	prefix, found := prefixOf(id), -1
@@ -50,14 +57,95 @@ func (p Port) Decide(id string, r Request) Decision {
 		}
 	}
 	if found < 0 {
-		return Decision{By: ByTenantFloor}
+		return p.Outside().Judge(r)
 	}
-	for _, s := range classes[found].Steps {
-		if s.Match.Matches(r, s.Action) {
+	return classes[found].Judge(r)
+}
+
+// DecidePlaintext judges a request, or connection, of a caller without a
+// certificate.
+func (p Port) DecidePlaintext(r Request) Decision {
+	if p.HTTP && p.TokenRequired && r.Token == nil {
+		return Decision{By: ByNoToken}
+	}
+	return p.Plain().Judge(r)
+}
+
+// Judge decides a request of a caller of the class.
+func (c Class) Judge(r Request) Decision {
+	for i := 0; i < len(c.Steps); {
+		s := c.Steps[i]
+		switch {
+		case !s.Match.Matches(r, s.Action):
+			i++
+		case s.Action == Pass:
+			i = s.Next
+		default:
 			return Decision{Allowed: s.Action == Allow, By: s.By}
 		}
 	}
-	return classes[found].End
+	return c.End
+}
+
+// Observed is the port as it would be if its observing rules were enforced.
+func (p Port) Observed() Port {
+	p.Rules = slices.Clone(p.Rules)
+	for i := range p.Rules {
+		p.Rules[i].Observe = false
+	}
+	p.AllowSelected = p.AllowSelected || p.AllowObserved != ""
+	p.AllowObserved = ""
+	return p
+}
+
+// Audits is the port with its auditing rules alone: a class's steps Allow what
+// one of them matches, and its end is a refusal.
+func (p Port) Audits() Port {
+	rules := p.Rules
+	p.Rules, p.AllowSelected, p.AllowObserved, p.AllowWithinTenant = nil, true, "", false
+	for _, r := range rules {
+		if r.Action == Audit {
+			r.Action, r.Tier, r.Observe = Allow, TierTenant, false
+			if !p.HTTP {
+				r.Match = Match{} // a record too many is better than one too few
+			}
+			p.Rules = append(p.Rules, r)
+		}
+	}
+	return p
+}
+
+// Outside is what happens to callers in no class: nobody beyond the floor is
+// let in, but the platform's Denies of everybody have the first word.
+func (p Port) Outside() Class {
+	b := newPartition(p)
+	var rules []int
+	for _, n := range b.all {
+		if s := b.steps[n]; s.tier == TierAdmin && s.Action == Deny {
+			rules = append(rules, n)
+		}
+	}
+	c := b.class("", member{}, rules, Decision{By: ByTenantFloor})
+	c.Group, c.Namespace, c.Prefix = 0, NamespaceRef{}, false
+	return c
+}
+
+// Plain is what happens to callers without a certificate, where the port is
+// Permissive: they have no tenant, and match only rules that name them.
+func (p Port) Plain() Class {
+	if !p.Permissive {
+		return Class{End: Decision{By: ByPlaintext}}
+	}
+	b := newPartition(p)
+	var rules []int
+	for n, s := range b.steps {
+		if s.from.Plaintext && !s.not.Plaintext {
+			rules = append(rules, n)
+		}
+	}
+	c := b.class("", member{}, rules, Decision{By: ByPlaintext})
+	c.Group, c.Namespace, c.Prefix = 0, NamespaceRef{}, false
+	return c
 }
 
 // Classes is the partition of the principals that the floor lets in: exact IDs
@@ -78,7 +166,7 @@ func (p Port) Classes() []Class {
 	for prefix, m := range spaces {
 		m.rules = b.rulesOf(m)
 		spaces[prefix] = m
-		prefixes = append(prefixes, b.class(prefix, m, m.rules))
+		prefixes = append(prefixes, b.class(prefix, m, b.without(m.rules, m, ""), b.end(m)))
 	}
 	for id, rules := range b.byID {
 		prefix := prefixOf(id)
@@ -86,9 +174,9 @@ func (p Port) Classes() []Class {
 		if !ok || len(id) == len(prefix) || strings.Contains(id, ",") {
 			continue
 		}
-		c := b.class(id, m, ordered(m.rules, rules))
+		c := b.class(id, m, b.without(ordered(m.rules, rules), m, id), b.end(m))
 		c.Prefix = false
-		if c.Group != b.class(prefix, m, m.rules).Group {
+		if c.Group != b.class(prefix, m, b.without(m.rules, m, ""), b.end(m)).Group {
 			ids = append(ids, c)
 		}
 	}
@@ -113,107 +201,6 @@ func renumber(classes []Class) []Class {
 	return classes
 }
 
-// member is one namespace of the floor.
-type member struct {
-	ref   NamespaceRef
-	own   bool
-	rules []int
-}
-
-// partition indexes the rules by whom they are about. Rules are numbered in
-// the order of judgement.
-type partition struct {
-	port        Port
-	steps       []Step
-	all         []int
-	granted     []int
-	byNamespace map[NamespaceRef][]int
-	byID        map[string][]int
-	groups      map[string]Class
-}
-
-func newPartition(p Port) *partition {
-	b := &partition{port: p, byNamespace: map[NamespaceRef][]int{}, byID: map[string][]int{}, groups: map[string]Class{}}
-	for _, action := range []Action{Deny, Allow} {
-		for i := range p.Rules {
-			if p.Rules[i].Action == action {
-				b.add(&p.Rules[i])
-			}
-		}
-	}
-	return b
-}
-
-func (b *partition) add(r *Rule) {
-	s := Step{Match: r.Match, Action: r.Action, By: r.Policy}
-	if !b.port.HTTP && !s.Match.Any() {
-		if s.Action == Allow {
-			return
-		}
-		s.Match = Match{}
-	}
-	n := len(b.steps)
-	b.steps = append(b.steps, s)
-	if r.From.All {
-		b.all = append(b.all, n)
-		return
-	}
-	if r.From.Granted {
-		b.granted = append(b.granted, n)
-	}
-	for _, ref := range r.From.Namespaces {
-		b.byNamespace[ref] = append(b.byNamespace[ref], n)
-	}
-	for _, id := range r.From.IDs {
-		b.byID[id] = append(b.byID[id], n)
-	}
-}
-
-func (b *partition) rulesOf(m member) []int {
-	rules := ordered(b.all, b.byNamespace[m.ref])
-	if !m.own {
-		rules = ordered(rules, b.granted)
-	}
-	return rules
-}
-
-// ordered merges two lists of rules into a new one, in the order of judgement.
-func ordered(a, b []int) []int {
-	out := append(slices.Clone(a), b...)
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-// class makes the class of a member's rules, sharing the steps of an equal one.
-func (b *partition) class(key string, m member, rules []int) Class {
-	end := Decision{By: ByDefaultDeny}
-	if m.own && b.port.AllowWithinTenant && !b.port.AllowSelected {
-		end = Decision{Allowed: true, By: ByDefaultAllow}
-	}
-	var steps []Step
-	var text []byte
-	for _, n := range rules {
-		s := b.steps[n]
-		if s.Match.Any() {
-			end = Decision{Allowed: s.Action == Allow, By: s.By}
-			break
-		}
-		steps = append(steps, s)
-		text = binary.AppendUvarint(text, uint64(n))
-	}
-	text = append(append(text, 0), end.By...)
-	if end.Allowed {
-		text = append(text, 0)
-	}
-	g, ok := b.groups[string(text)]
-	if !ok {
-		g = Class{Group: len(b.groups), Steps: steps, End: end}
-		b.groups[string(text)] = g
-	}
-	g.Key, g.Prefix, g.Namespace = key, true, m.ref
-	return g
-}
-
 // prefixOf is the beginning of a workload's ID up to its account,
 // "spiffe://<domain>/ns/<namespace>/sa/", or "" if there are too few segments.
 // It counts slashes, because a namespace may be called "sa".
@@ -228,4 +215,17 @@ func prefixOf(id string) string {
 		}
 	}
 	return ""
+}
+
+// text is what the steps and the end of a class say, as a key.
+func text(rules []int, end Decision) string {
+	var b []byte
+	for _, n := range rules {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	b = append(append(b, 0), end.By...)
+	if end.Allowed {
+		b = append(b, 0)
+	}
+	return string(b)
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -8,12 +9,14 @@ import (
 // MatchType says how a value is compared.
 type MatchType uint8
 
-// Exact compares all of it, Prefix its beginning (of a path: by segment), and
-// Present asks only whether a header is there.
+// Exact compares all of it, Prefix its beginning (of a path: by segment),
+// Present asks only whether a header is there, and in a Template of a path {*}
+// is one segment and {**} at the end all that is left.
 const (
 	Exact MatchType = iota
 	Prefix
 	Present
+	Template
 )
 
 // Match is a condition on a request: each non-empty field must match. Of
@@ -25,13 +28,30 @@ type Match struct {
 	// Hosts are lower case and without port.
 	Hosts   []string
 	Headers []Header
+	// Claims of a token of Provider must all match; with a Provider and no
+	// claims, having its token does.
+	Provider string
+	Claims   []Claim
+	// The negations: none of these may match. Only rules that deny have them.
+	NotMethods []string
+	NotPaths   []Path
+	NotHosts   []string
+}
+
+// Claim matches a claim of a token: the text at Path, or an element of the list
+// there, is one of Values.
+type Claim struct {
+	Path   []string
+	Values []string
 }
 
 // Path matches a path without its query. As a Prefix, /a matches /a and
-// whatever begins with /a/, in a Deny rule also /a;params; / matches every
-// path. A Prefix has no trailing slash but for / itself.
+// whatever begins with /a/; / matches every path. A Prefix has no trailing
+// slash but for / itself. In a Deny rule each segment of a Prefix or Template
+// stands also for itself with ;params, and a Template for itself with a slash
+// behind it, because applications commonly drop both.
 type Path struct {
-	Type  MatchType // Exact or Prefix
+	Type  MatchType // Exact, Prefix or Template
 	Value string
 }
 
@@ -45,19 +65,24 @@ type Header struct {
 
 // Any reports whether m matches every request.
 func (m Match) Any() bool {
-	return len(m.Methods) == 0 && len(m.Paths) == 0 && len(m.Hosts) == 0 && len(m.Headers) == 0
+	return len(m.Methods) == 0 && len(m.Paths) == 0 && len(m.Hosts) == 0 && len(m.Headers) == 0 && m.Provider == "" &&
+		len(m.NotMethods) == 0 && len(m.NotPaths) == 0 && len(m.NotHosts) == 0
 }
 
 // Matches reports whether r meets m in a rule with action a.
 func (m Match) Matches(r Request, a Action) bool {
-	if len(m.Methods) > 0 && !slices.Contains(m.Methods, r.Method) {
-		return false
-	}
-	if len(m.Hosts) > 0 && !slices.Contains(m.Hosts, HostOnly(r.Host)) {
-		return false
-	}
 	path, _, _ := strings.Cut(r.Path, "?")
-	if len(m.Paths) > 0 && !slices.ContainsFunc(m.Paths, func(p Path) bool { return p.matches(path, a) }) {
+	host := HostOnly(r.Host)
+	onPath := func(paths []Path, a Action) bool {
+		return slices.ContainsFunc(paths, func(p Path) bool { return p.matches(path, a) })
+	}
+	switch {
+	case len(m.Methods) > 0 && !slices.Contains(m.Methods, r.Method),
+		len(m.Hosts) > 0 && !slices.Contains(m.Hosts, host),
+		len(m.Paths) > 0 && !onPath(m.Paths, a),
+		slices.Contains(m.NotMethods, r.Method),
+		slices.Contains(m.NotHosts, host),
+		onPath(m.NotPaths, Allow): // what is taken out of a Deny is taken at its word
 		return false
 	}
 	for _, h := range m.Headers {
@@ -65,25 +90,104 @@ func (m Match) Matches(r Request, a Action) bool {
 			return false
 		}
 	}
-	return true
+	if m.Provider == "" {
+		return true
+	}
+	return r.Token != nil && r.Token.Provider == m.Provider &&
+		!slices.ContainsFunc(m.Claims, func(c Claim) bool { return !c.matches(r.Token.Claims) })
 }
 
+func (c Claim) matches(claims map[string]any) bool {
+	var at any = claims
+	for _, name := range c.Path {
+		object, ok := at.(map[string]any)
+		if !ok {
+			return false
+		}
+		at = object[name]
+	}
+	is := func(v any) bool {
+		s, ok := v.(string)
+		return ok && slices.Contains(c.Values, s)
+	}
+	if list, ok := at.([]any); ok {
+		return slices.ContainsFunc(list, is)
+	}
+	return is(at)
+}
+
+const (
+	oneSegment = "{*}"
+	allTheRest = "{**}"
+)
+
 func (p Path) matches(path string, a Action) bool {
-	if p.Type == Exact {
-		return path == p.Value
-	}
-	rest, ok := strings.CutPrefix(path, p.Value)
 	switch {
-	case p.Value == "/":
+	case p.Type == Exact:
+		return path == p.Value
+	case p.Type == Prefix && p.Value == "/":
 		return true
-	case !ok:
+	case !strings.HasPrefix(path, "/") || !strings.HasPrefix(p.Value, "/"):
 		return false
-	case rest == "" || rest[0] == '/':
-		return true
-	default:
-		// Applications commonly drop path parameters: a Deny must hold for them.
-		return a == Deny && rest[0] == ';'
 	}
+	segments := strings.Split(path[1:], "/")
+	for i, want := range strings.Split(p.Value[1:], "/") {
+		switch {
+		case i > 0 && len(segments) == 0:
+			return false
+		case p.Type == Template && want == allTheRest:
+			return strings.Join(segments, "/") != ""
+		}
+		got := segments[0]
+		if p.Type == Template && want == oneSegment {
+			if got == "" {
+				return false
+			}
+			got = want
+		}
+		if a == Deny {
+			got, _, _ = strings.Cut(got, ";")
+		}
+		if got != want {
+			return false
+		}
+		segments = segments[1:]
+	}
+	return p.Type == Prefix || len(segments) == 0 || a == Deny && len(segments) == 1 && segments[0] == ""
+}
+
+// Regex is an expression, in RE2's syntax, that a whole path with its query
+// meets if and only if p matches it in a rule with action a. It is made from
+// the policy's own text, every literal quoted.
+func (p Path) Regex(a Action) string {
+	const query = `(\?.*)?`
+	if p.Type == Exact {
+		return regexp.QuoteMeta(p.Value) + query
+	}
+	if p.Type == Prefix && p.Value == "/" {
+		return ".*"
+	}
+	var b strings.Builder
+	for want := range strings.SplitSeq(strings.TrimPrefix(p.Value, "/"), "/") {
+		switch {
+		case p.Type == Template && want == allTheRest:
+			return b.String() + `/[^?]+` + query
+		case p.Type == Template && want == oneSegment:
+			b.WriteString(`/[^/?]+`)
+			continue
+		}
+		b.WriteString("/" + regexp.QuoteMeta(want))
+		if a == Deny {
+			b.WriteString(`(;[^/?]*)?`)
+		}
+	}
+	switch {
+	case p.Type == Prefix:
+		return b.String() + `([/?].*)?`
+	case a == Deny:
+		b.WriteString("/?")
+	}
+	return b.String() + query
 }
 
 func (h Header) matches(value string, a Action) bool {

@@ -6,9 +6,14 @@ import "bailiwick.dev/bailiwick/identity"
 const (
 	// ByMultiSAN refuses a certificate with several URI SANs.
 	ByMultiSAN = "multi-san"
+	// ByNoToken refuses a request without a verified token where a rule speaks
+	// about claims.
+	ByNoToken = "no-token"
 	// ByTenantFloor refuses whoever is neither of the own tenant nor of a
 	// namespace with a live grant for the port.
 	ByTenantFloor = "tenant-floor"
+	// ByPlaintext refuses a caller without a certificate whom no rule names.
+	ByPlaintext = "plaintext"
 	// ByDefaultDeny refuses what no policy allowed.
 	ByDefaultDeny = "default-deny"
 	// ByDefaultAllow admits the own tenant where its Tenant says so and no
@@ -41,6 +46,8 @@ type Floor struct {
 type Principals struct {
 	// All is everybody whom the floor lets in.
 	All bool
+	// Plaintext are callers without a certificate; nothing else names them.
+	Plaintext bool
 	// Granted is the granted part of the floor.
 	Granted bool
 	// IDs are whole SPIFFE IDs.
@@ -51,25 +58,43 @@ type Principals struct {
 
 // Nobody reports whether p matches no caller at all.
 func (p Principals) Nobody() bool {
-	return !p.All && !p.Granted && len(p.IDs) == 0 && len(p.Namespaces) == 0
+	return !p.All && !p.Granted && !p.Plaintext && len(p.IDs) == 0 && len(p.Namespaces) == 0
 }
 
 // Action is what a rule does to what it matches. The zero value denies.
 type Action uint8
 
-// The actions.
+// The actions. Pass, of the platform's tiers alone, ends the judgement of its
+// tier. Audit decides nothing.
 const (
 	Deny Action = iota
 	Allow
+	Pass
+	Audit
+)
+
+// Tier is whose rule it is. The zero value is the tenant's.
+type Tier uint8
+
+// The tiers. Admin comes before the tenant's rules, Baseline after them.
+const (
+	TierTenant Tier = iota
+	TierAdmin
+	TierBaseline
 )
 
 // Rule is one rule of one policy, already narrowed to the port it stands in.
 type Rule struct {
-	// Policy is "<namespace>/<name>".
+	// Policy is "<namespace>/<name>", of the platform "*/<name>".
 	Policy string
+	Tier   Tier
 	Action Action
-	From   Principals
-	Match  Match
+	// Observe rules change no outcome; see [Port.Observed].
+	Observe bool
+	From    Principals
+	// NotFrom are taken from From. Only rules that deny have it.
+	NotFrom Principals
+	Match   Match
 }
 
 // Accounts are the service accounts that Pods of a namespace are known to use.
@@ -86,12 +111,24 @@ type Port struct {
 	// HTTP ports are judged by request, others by connection.
 	HTTP  bool
 	Floor Floor
-	// Rules of all policies that select the workload and speak about the port;
-	// Denies are judged before Allows, otherwise the order is kept.
+	// Rules of all policies that select the workload and speak about the port.
+	// Those of a tier are in the order of their priority; of the tenant's,
+	// Denies are judged before Allows.
 	Rules []Rule
-	// AllowSelected is set if any Allow policy selects the workload, whatever
-	// port it speaks about: then what no rule allows is denied.
+	// AllowSelected is set if any enforced Allow policy of the tenant selects
+	// the workload, whatever port it speaks about: then what no rule allows is
+	// denied, and Baseline not asked.
 	AllowSelected bool
+	// AllowObserved is the first policy by name that would set AllowSelected if
+	// it were enforced.
+	AllowObserved string
+	// Permissive ports accept callers without a certificate.
+	Permissive bool
+	// Providers are those of the tokens that rules speak about, by name.
+	Providers []Provider
+	// TokenRequired refuses requests without a verified token, because a rule
+	// speaks about claims and does not call them optional.
+	TokenRequired bool
 	// AllowWithinTenant admits the own tenant where AllowSelected is not set.
 	AllowWithinTenant bool
 	// KnownAccounts lets SANs enumerate the namespaces of Partial. Only
@@ -111,6 +148,16 @@ type Request struct {
 	// Headers maps lower-case names to values; several values of one name are
 	// joined by ",", as the proxy's matcher sees them.
 	Headers map[string]string
+	// Token is the verified one, nil if there is none.
+	Token *Token
+}
+
+// Token is a verified token.
+type Token struct {
+	// Provider is the name of the one that issued it.
+	Provider string
+	// Claims as in JSON: text, numbers, booleans, lists and objects.
+	Claims map[string]any
 }
 
 // Decision is what became of a call and by what. The zero value is a refusal.
