@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp/syntax"
 	"strings"
 
 	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
@@ -23,6 +22,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"bailiwick.dev/bailiwick/tenancy/policy"
 )
 
 // Check reports why Envoy would refuse r, or would take it and be less than
@@ -179,23 +180,12 @@ func checkRules(m proto.Message) error {
 	return nil
 }
 
-// maxRegex is the longest program that a regex may have. Envoy refuses those
-// over 100 as RE2 counts, which is within a few of what Go counts.
-const maxRegex = 80
-
 func checkRegex(regex string) error {
-	tree, err := syntax.Parse(regex, syntax.Perl) // the syntax is RE2's
-	if err != nil {
-		return err
+	n, err := policy.RegexSteps(regex)
+	if err == nil && n > policy.MaxRegexSteps {
+		err = fmt.Errorf("regex is %d steps long, at most %d are safe with Envoy", n, policy.MaxRegexSteps)
 	}
-	program, err := syntax.Compile(tree.Simplify())
-	if err != nil {
-		return err
-	}
-	if n := len(program.Inst); n > maxRegex {
-		return fmt.Errorf("regex is %d steps long, at most %d are safe with Envoy", n, maxRegex)
-	}
-	return nil
+	return err
 }
 
 func checkCluster(c *clusterv3.Cluster) error {

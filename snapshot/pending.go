@@ -28,18 +28,30 @@ func (p *Publisher) touch(t *tenancy.Touched, arrived, now time.Time) {
 		p.window(key.Tenant, now).touchSince(arrived, now)
 	}
 	for ns, cause := range t.Workloads {
-		if p.workloadsIn[ns] == nil {
-			continue
+		for w := range p.workloadsIn[ns] {
+			p.touchWorkload(w, cause, arrived, now)
 		}
-		if p.urgent[cause] == nil {
-			p.urgent[cause] = map[string]struct{}{}
-		}
-		p.urgent[cause][ns] = struct{}{}
-		if p.urgentWindows[cause] == nil {
-			p.urgentWindows[cause] = newWindow(p.gather, p.gather, now)
-		}
-		p.urgentWindows[cause].touchSince(arrived, now)
 	}
+	for selected, cause := range t.Selected {
+		for w := range p.workloadsIn[selected.Namespace] {
+			if selected.Has(w.key.selection) {
+				p.touchWorkload(w, cause, arrived, now)
+			}
+		}
+	}
+}
+
+// touchWorkload has a workload's decisions built again in the window of the
+// tenant that caused it.
+func (p *Publisher) touchWorkload(w *workload, cause string, arrived, now time.Time) {
+	if p.urgent[cause] == nil {
+		p.urgent[cause] = map[*workload]struct{}{}
+	}
+	p.urgent[cause][w] = struct{}{}
+	if p.urgentWindows[cause] == nil {
+		p.urgentWindows[cause] = newWindow(p.gather, p.gather, now)
+	}
+	p.urgentWindows[cause].touchSince(arrived, now)
 }
 
 func (p *Publisher) window(tenant string, now time.Time) *window {

@@ -1,11 +1,11 @@
 package snapshot
 
 import (
-	"fmt"
-	"strings"
-
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	networkinputsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
+	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/metadata/v3"
+	envoymatcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"bailiwick.dev/bailiwick/tenancy/policy"
 )
@@ -15,30 +15,16 @@ type predicate = matcherv3.Matcher_MatcherList_Predicate
 
 // predicate translates a Match; nil is one that every request meets. The path
 // and authority that Envoy compares are the raw ones, with query and port.
-func (c *compiler) predicate(m policy.Match, a policy.Action) (*predicate, error) {
+func (c *compiler) predicate(m policy.Match, a policy.Action) *predicate {
 	var all []*predicate
 	if len(m.Methods) > 0 {
-		var alternatives []*predicate
-		for _, method := range m.Methods {
-			alternatives = append(alternatives, single(c.header(":method"), exactly(method)))
-		}
-		all = append(all, or(alternatives))
+		all = append(all, or(c.methods(m.Methods)))
 	}
-	paths, err := c.paths(m.Paths, a)
-	if err != nil {
-		return nil, err
-	}
-	if len(paths) > 0 {
+	if paths, every := c.paths(m.Paths, a); len(m.Paths) > 0 && !every {
 		all = append(all, or(paths))
 	}
 	if len(m.Hosts) > 0 {
-		var alternatives []*predicate
-		for _, host := range m.Hosts {
-			bare, withPort := exactly(host), beginning(host+":")
-			bare.IgnoreCase, withPort.IgnoreCase = true, true
-			alternatives = append(alternatives, single(c.header(":authority"), bare), single(c.header(":authority"), withPort))
-		}
-		all = append(all, or(alternatives))
+		all = append(all, or(c.hosts(m.Hosts)))
 	}
 	for _, h := range m.Headers {
 		var alternatives []*predicate
@@ -47,32 +33,117 @@ func (c *compiler) predicate(m policy.Match, a policy.Action) (*predicate, error
 		}
 		all = append(all, or(alternatives))
 	}
-	return and(all), nil
+	if m.Provider != "" {
+		all = append(all, c.token(m.Provider, m.Claims)...)
+	}
+	// What is taken out of a Deny is taken at its word.
+	if len(m.NotMethods) > 0 {
+		all = append(all, not(or(c.methods(m.NotMethods))))
+	}
+	if paths, every := c.paths(m.NotPaths, policy.Allow); every {
+		all = append(all, not(single(c.header(":method"), headerValue(policy.Pattern{At: policy.Beginning}))))
+	} else if len(paths) > 0 {
+		all = append(all, not(or(paths)))
+	}
+	if len(m.NotHosts) > 0 {
+		all = append(all, not(or(c.hosts(m.NotHosts))))
+	}
+	return and(all)
 }
 
-// paths are the alternatives of a path condition, none if any of them matches
-// every path.
-func (c *compiler) paths(paths []policy.Path, a policy.Action) ([]*predicate, error) {
-	var alternatives []*predicate
+func (c *compiler) methods(methods []string) (alternatives []*predicate) {
+	for _, method := range methods {
+		alternatives = append(alternatives, single(c.header(":method"), exactly(method)))
+	}
+	return alternatives
+}
+
+func (c *compiler) hosts(hosts []string) (alternatives []*predicate) {
+	for _, host := range hosts {
+		bare, withPort := exactly(host), beginning(host+":")
+		bare.IgnoreCase, withPort.IgnoreCase = true, true
+		alternatives = append(alternatives, single(c.header(":authority"), bare), single(c.header(":authority"), withPort))
+	}
+	return alternatives
+}
+
+// paths are the alternatives of a path condition; every is set if one of them
+// matches every path.
+func (c *compiler) paths(paths []policy.Path, a policy.Action) (alternatives []*predicate, every bool) {
 	for _, p := range paths {
-		if p.Type == policy.Prefix && p.Value == "/" {
-			return nil, nil
-		}
-		if strings.ContainsAny(p.Value, "?#") {
-			return nil, fmt.Errorf("path %q has a query, which paths are compared without", p.Value)
-		}
 		add := func(m *matcherv3.StringMatcher) { alternatives = append(alternatives, single(c.header(":path"), m)) }
+		switch {
+		case p.Type == policy.Prefix && p.Value == "/":
+			return nil, true
+		case p.Type == policy.Template:
+			add(expression(p.Regex(a)))
+			continue
+		}
 		add(exactly(p.Value))
 		add(beginning(p.Value + "?"))
 		if p.Type == policy.Prefix {
-			add(beginning(p.Value + "/"))
-			if a == policy.Deny {
-				// Applications commonly drop path parameters.
-				add(beginning(p.Value + ";"))
+			for _, text := range p.Beginnings(a) {
+				add(beginning(text))
 			}
 		}
 	}
-	return alternatives, nil
+	return alternatives, false
+}
+
+// token are the conditions on what the filter for tokens has verified and left
+// behind. Having one of the provider is a condition of its own.
+func (c *compiler) token(provider string, claims []policy.Claim) []*predicate {
+	at := func(path ...string) *xdscorev3.TypedExtensionConfig {
+		in := &networkinputsv3.DynamicMetadataInput{Filter: jwtFilter}
+		for _, key := range path {
+			in.Path = append(in.Path, &networkinputsv3.DynamicMetadataInput_PathSegment{
+				Segment: &networkinputsv3.DynamicMetadataInput_PathSegment_Key{Key: key},
+			})
+		}
+		return c.extension("envoy.matching.inputs.dynamic_metadata", in)
+	}
+	all := []*predicate{c.value(at(provider, "iss"), &envoymatcherv3.ValueMatcher{
+		MatchPattern: &envoymatcherv3.ValueMatcher_PresentMatch{PresentMatch: true},
+	})}
+	for _, claim := range claims {
+		var alternatives []*predicate
+		for _, v := range claim.Values {
+			text := &envoymatcherv3.ValueMatcher{MatchPattern: &envoymatcherv3.ValueMatcher_StringMatch{
+				StringMatch: &envoymatcherv3.StringMatcher{MatchPattern: &envoymatcherv3.StringMatcher_Exact{Exact: v}},
+			}}
+			list := &envoymatcherv3.ValueMatcher{MatchPattern: &envoymatcherv3.ValueMatcher_ListMatch{ListMatch: &envoymatcherv3.ListMatcher{
+				MatchPattern: &envoymatcherv3.ListMatcher_OneOf{OneOf: text},
+			}}}
+			in := append([]string{provider}, claim.Path...)
+			alternatives = append(alternatives, c.value(at(in...), text), c.value(at(in...), list))
+		}
+		if len(alternatives) > 0 {
+			all = append(all, or(alternatives))
+		}
+	}
+	return all
+}
+
+func (c *compiler) value(input *xdscorev3.TypedExtensionConfig, m *envoymatcherv3.ValueMatcher) *predicate {
+	return &predicate{MatchType: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+		SinglePredicate: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+			Input: input,
+			Matcher: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch{
+				CustomMatch: c.extension("envoy.matching.matchers.metadata_matcher", &metadatav3.Metadata{Value: m}),
+			},
+		},
+	}}
+}
+
+func not(p *predicate) *predicate {
+	return &predicate{MatchType: &matcherv3.Matcher_MatcherList_Predicate_NotMatcher{NotMatcher: p}}
+}
+
+func expression(regex string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{
+		EngineType: &matcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &matcherv3.RegexMatcher_GoogleRE2{}},
+		Regex:      regex,
+	}}}
 }
 
 func headerValue(p policy.Pattern) *matcherv3.StringMatcher {
@@ -86,10 +157,7 @@ func headerValue(p policy.Pattern) *matcherv3.StringMatcher {
 	case p.Text != "":
 		return beginning(p.Text)
 	default: // any value, but there must be one
-		return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{
-			EngineType: &matcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &matcherv3.RegexMatcher_GoogleRE2{}},
-			Regex:      ".*",
-		}}}
+		return expression(".*")
 	}
 }
 

@@ -72,8 +72,8 @@ type Publisher struct {
 	// pending is what waits for each tenant's window.
 	pending map[string]map[tenancy.ViewKey]*tenancy.TouchedView
 	windows map[string]*window
-	// urgent is which namespaces' decisions wait, by the tenant that caused it.
-	urgent        map[string]map[string]struct{}
+	// urgent are the workloads whose decisions wait, by the tenant that caused it.
+	urgent        map[string]map[*workload]struct{}
 	urgentWindows map[string]*window
 	// since is when the event came that is being published, zero for none.
 	since time.Time
@@ -105,7 +105,7 @@ func NewPublisher(c Config) (*Publisher, error) {
 		byPod: map[tenancy.Key]map[*proxy]struct{}{}, workloadsIn: map[string]map[*workload]struct{}{},
 		held: &hold{}, nothing: newNothing(),
 		pending: map[string]map[tenancy.ViewKey]*tenancy.TouchedView{}, windows: map[string]*window{},
-		urgent: map[string]map[string]struct{}{}, urgentWindows: map[string]*window{},
+		urgent: map[string]map[*workload]struct{}{}, urgentWindows: map[string]*window{},
 		retries: map[any]*retry{},
 	}
 	if p.quiet == 0 {
@@ -289,8 +289,8 @@ func (p *Publisher) flushUrgent(cause string, w *window) {
 	changed := false
 	p.since = w.since
 	defer func() { p.since = time.Time{} }()
-	for ns := range p.urgent[cause] {
-		for wl := range p.workloadsIn[ns] {
+	for wl := range p.urgent[cause] {
+		if p.workloads[wl.key] == wl { // it may have been idle, and left
 			changed = p.buildWorkload(wl) || changed
 		}
 	}

@@ -40,6 +40,9 @@ func rbacName(p tenancy.InboundPort) string {
 	return rbacTCPPrefix + portText(p.Port)
 }
 
+// plainRBACName is that of the port's chain for callers without a certificate.
+func plainRBACName(p tenancy.InboundPort) string { return rbacName(p) + "-plain" }
+
 func rbacKindOf(p tenancy.InboundPort) rbacKind {
 	if p.Protocol.IsHTTP() {
 		return rbacHTTP
@@ -66,29 +69,45 @@ func rbacSource(pk *packer, kind rbacKind) *corev3.ExtensionConfigSource {
 //	several URI SANs          -> deny "multi-san"
 //	exact ID                  -> the class's steps, then its end
 //	namespace's prefix        -> the class's steps, then its end
-//	anybody else              -> deny "tenant-floor"
+//	anybody else              -> the platform's Denies, then deny "tenant-floor"
 //
 // Each nested matcher ends in its own decision, because Envoy falls back to
 // the outer matcher where there is none. Identities are only ever matched by
 // maps over the whole URI SAN, whose cost does not grow with their number.
 func RBAC(p tenancy.InboundPort, origins []tenancy.Ref) (*Resource, error) {
-	name := rbacName(p)
+	return compile(rbacName(p), p, origins, func(c *compiler, port policy.Port) (*matcherv3.Matcher, error) {
+		t, err := c.classes(port.Classes(), port.Outside(), func(class policy.Class) (*matcherv3.Matcher_OnMatch, error) { return c.class(class) })
+		return t, err
+	}, (*compiler).observed)
+}
+
+// PlainRBAC compiles what callers without a certificate may do. The tree asks
+// for no certificate: where there is none, such an input decides nothing.
+func PlainRBAC(p tenancy.InboundPort, origins []tenancy.Ref) (*Resource, error) {
+	return compile(plainRBACName(p), p, origins, func(c *compiler, port policy.Port) (*matcherv3.Matcher, error) {
+		on, err := c.class(port.Plain())
+		return root(on), err
+	}, (*compiler).observedPlain)
+}
+
+// tree makes a matcher of a port.
+type tree func(*compiler, policy.Port) (*matcherv3.Matcher, error)
+
+func compile(name string, p tenancy.InboundPort, origins []tenancy.Ref, enforced, shadow tree) (*Resource, error) {
 	port := p.Policy
 	port.HTTP = p.Protocol.IsHTTP()
 	c := &compiler{kind: rbacKindOf(p), groups: map[int]*matcherv3.Matcher_OnMatch{}}
-	exact, prefixes := map[string]*matcherv3.Matcher_OnMatch{}, map[string]*matcherv3.Matcher_OnMatch{}
-	for _, class := range port.Classes() {
-		on, err := c.class(class)
-		if err != nil {
-			return nil, fmt.Errorf("compile %q: %w", name, err)
-		}
-		if class.Prefix {
-			prefixes[class.Key] = on
-		} else {
-			exact[class.Key] = on
+	m, err := enforced(c, port)
+	if err != nil {
+		return nil, fmt.Errorf("compile %q: %w", name, err)
+	}
+	var watched *matcherv3.Matcher
+	if observes(port) {
+		if watched, err = shadow(c, port); err != nil {
+			return nil, fmt.Errorf("compile what %q observes: %w", name, err)
 		}
 	}
-	config := c.pk.any(c.tree(exact, prefixes))
+	config := c.pk.any(rbacConfig(c.kind, m, watched))
 	return c.pk.resource(Extension, name, &corev3.TypedExtensionConfig{Name: name, TypedConfig: config}, nil, origins)
 }
 
@@ -97,66 +116,110 @@ type compiler struct {
 	pk     packer
 	kind   rbacKind
 	groups map[int]*matcherv3.Matcher_OnMatch
+	// label names the action of a decision; nil takes its By.
+	label func(by string) string
 }
 
-func (c *compiler) tree(exact, prefixes map[string]*matcherv3.Matcher_OnMatch) proto.Message {
-	floor := c.action(policy.ByTenantFloor, false)
-	if len(exact) == 0 && len(prefixes) == 0 {
-		return rbacConfig(c.kind, &matcherv3.Matcher{OnNoMatch: floor})
+// classes is the tree over a partition; outside is everybody else.
+func (c *compiler) classes(classes []policy.Class, outside policy.Class, translate func(policy.Class) (*matcherv3.Matcher_OnMatch, error)) (*matcherv3.Matcher, error) {
+	exact, prefixes := map[string]*matcherv3.Matcher_OnMatch{}, map[string]*matcherv3.Matcher_OnMatch{}
+	for _, class := range classes {
+		on, err := translate(class)
+		if err != nil {
+			return nil, err
+		}
+		if class.Prefix {
+			prefixes[class.Key] = on
+		} else {
+			exact[class.Key] = on
+		}
 	}
-	m := &matcherv3.Matcher{OnNoMatch: floor}
+	rest, err := c.steps(outside, 0)
+	if err != nil {
+		return nil, err
+	}
+	return c.tree(exact, prefixes, rest), nil
+}
+
+func (c *compiler) tree(exact, prefixes map[string]*matcherv3.Matcher_OnMatch, rest *matcherv3.Matcher_OnMatch) *matcherv3.Matcher {
+	if len(exact) == 0 && len(prefixes) == 0 && rest.GetMatcher() == nil {
+		return root(rest)
+	}
+	m := root(rest)
 	if len(prefixes) > 0 {
-		m.MatcherType = c.uriTree(&matcherv3.Matcher_MatcherTree{
+		m = &matcherv3.Matcher{OnNoMatch: rest, MatcherType: c.uriTree(&matcherv3.Matcher_MatcherTree{
 			TreeType: &matcherv3.Matcher_MatcherTree_PrefixMatchMap{PrefixMatchMap: &matcherv3.Matcher_MatcherTree_MatchMap{Map: prefixes}},
-		})
+		})}
 	}
 	if len(exact) > 0 {
-		outer := &matcherv3.Matcher{MatcherType: c.uriTree(&matcherv3.Matcher_MatcherTree{
+		outer := &matcherv3.Matcher{OnNoMatch: rest, MatcherType: c.uriTree(&matcherv3.Matcher_MatcherTree{
 			TreeType: &matcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &matcherv3.Matcher_MatcherTree_MatchMap{Map: exact}},
 		})}
-		outer.OnNoMatch = floor
 		if len(prefixes) > 0 {
 			outer.OnNoMatch = nested(m)
 		}
 		m = outer
 	}
 	guard := single(c.uriSAN(), &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: ","}})
-	return rbacConfig(c.kind, &matcherv3.Matcher{
+	return &matcherv3.Matcher{
 		MatcherType: matcherList(&matcherv3.Matcher_MatcherList_FieldMatcher{Predicate: guard, OnMatch: c.action(policy.ByMultiSAN, false)}),
 		OnNoMatch:   nested(m),
-	})
+	}
+}
+
+// root is a matcher that goes straight to on.
+func root(on *matcherv3.Matcher_OnMatch) *matcherv3.Matcher {
+	if m := on.GetMatcher(); m != nil {
+		return m
+	}
+	return &matcherv3.Matcher{OnNoMatch: on}
 }
 
 // class is what happens to a class: its steps in order, then its end.
 func (c *compiler) class(class policy.Class) (*matcherv3.Matcher_OnMatch, error) {
-	if on, ok := c.groups[class.Group]; ok {
+	if on, ok := c.groups[class.Group]; ok && class.Key != "" {
 		return on, nil
 	}
+	on, err := c.steps(class, 0)
+	if err == nil && class.Key != "" {
+		c.groups[class.Group] = on
+	}
+	return on, err
+}
+
+// steps is what happens from one step of a class on. A Pass goes on where its
+// tier ends.
+func (c *compiler) steps(class policy.Class, from int) (*matcherv3.Matcher_OnMatch, error) {
 	if c.kind == rbacTCP && len(class.Steps) > 0 {
 		return nil, fmt.Errorf("%s has conditions on requests, which a TCP port has none of", class.Key)
 	}
-	on := c.action(class.End.By, class.End.Allowed)
 	var steps []*matcherv3.Matcher_MatcherList_FieldMatcher
-	for _, s := range class.Steps {
-		action := c.action(s.By, s.Action == policy.Allow)
-		predicate, err := c.predicate(s.Match, s.Action)
-		if err != nil {
-			return nil, fmt.Errorf("policy %s: %w", s.By, err)
+	on := c.action(class.End.By, class.End.Allowed)
+	for _, s := range class.Steps[from:] {
+		then := c.action(s.By, s.Action == policy.Allow)
+		if s.Action == policy.Pass {
+			var err error
+			if then, err = c.steps(class, s.Next); err != nil {
+				return nil, err
+			}
 		}
+		predicate := c.predicate(s.Match, s.Action)
 		if predicate == nil { // every request meets it, whatever comes after
-			on = action
+			on = then
 			break
 		}
-		steps = append(steps, &matcherv3.Matcher_MatcherList_FieldMatcher{Predicate: predicate, OnMatch: action})
+		steps = append(steps, &matcherv3.Matcher_MatcherList_FieldMatcher{Predicate: predicate, OnMatch: then})
 	}
 	if len(steps) > 0 {
 		on = nested(&matcherv3.Matcher{MatcherType: matcherList(steps...), OnNoMatch: on})
 	}
-	c.groups[class.Group] = on
 	return on, nil
 }
 
 func (c *compiler) action(by string, allowed bool) *matcherv3.Matcher_OnMatch {
+	if c.label != nil {
+		by = c.label(by)
+	}
 	action := rbacv3.RBAC_DENY
 	if allowed {
 		action = rbacv3.RBAC_ALLOW
@@ -186,18 +249,22 @@ func (c *compiler) header(name string) *xdscorev3.TypedExtensionConfig {
 // denyAll is an RBAC configuration that lets nobody in.
 func denyAll(pk *packer, kind rbacKind, by string) proto.Message {
 	c := &compiler{kind: kind}
-	m := rbacConfig(kind, &matcherv3.Matcher{OnNoMatch: c.action(by, false)})
+	m := rbacConfig(kind, &matcherv3.Matcher{OnNoMatch: c.action(by, false)}, nil)
 	if pk.err == nil {
 		pk.err = c.pk.err
 	}
 	return m
 }
 
-func rbacConfig(kind rbacKind, m *matcherv3.Matcher) proto.Message {
-	if kind == rbacTCP {
-		return &netrbacv3.RBAC{StatPrefix: "tcp.", Matcher: m}
+func rbacConfig(kind rbacKind, m, shadow *matcherv3.Matcher) proto.Message {
+	prefix := ""
+	if shadow != nil {
+		prefix = observedPrefix
 	}
-	return &httprbacv3.RBAC{Matcher: m}
+	if kind == rbacTCP {
+		return &netrbacv3.RBAC{StatPrefix: "tcp.", Matcher: m, ShadowMatcher: shadow, ShadowRulesStatPrefix: prefix}
+	}
+	return &httprbacv3.RBAC{Matcher: m, ShadowMatcher: shadow, ShadowRulesStatPrefix: prefix, TrackPerRuleStats: shadow != nil}
 }
 
 func nested(m *matcherv3.Matcher) *matcherv3.Matcher_OnMatch {

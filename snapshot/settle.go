@@ -29,9 +29,9 @@ func (p *Publisher) busy() []string {
 	for tenant := range p.pending {
 		tenants[tenant] = struct{}{}
 	}
-	for _, namespaces := range p.urgent {
-		for ns := range namespaces {
-			for px := range p.byNamespace[ns] {
+	for _, workloads := range p.urgent {
+		for w := range workloads {
+			for px := range p.byNamespace[w.key.selection.Workload.Namespace] {
 				tenants[px.tenant] = struct{}{}
 			}
 		}

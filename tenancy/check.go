@@ -39,14 +39,22 @@ func (m *Model) checkAll(sp *space) {
 	for name := range sp.slices {
 		m.check(sp.ref(KindEndpointSlice, name))
 	}
-	for _, p := range sp.policies {
-		m.check(p.ref())
-	}
+	m.checkPolicies(sp)
 	for _, g := range sp.grants {
 		m.check(g.ref())
 	}
 	for _, r := range sp.requests {
 		m.check(r.ref())
+	}
+}
+
+// checkPolicies notes the policies of a namespace.
+func (m *Model) checkPolicies(sp *space) {
+	for _, p := range sp.policies {
+		m.check(p.ref())
+	}
+	for name := range sp.peers {
+		m.check(sp.ref(KindPeerTLS, name))
 	}
 }
 

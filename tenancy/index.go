@@ -79,6 +79,7 @@ type space struct {
 	policies map[string]*accessPolicy
 	grants   map[string]*grant
 	requests map[string]*request
+	peers    map[string]*PeerTLS
 
 	// endpoints are the slices that name an address.
 	endpoints map[netip.Addr]bag[*slice]
@@ -94,13 +95,15 @@ type space struct {
 	// grantsFor and requestsFor index the accepted and the dropped ones alike.
 	grantsFor   map[string]set[*grant]
 	requestsFor map[target]set[*request]
+	// wide are the policies that ask for all namespaces of the tenant.
+	wide set[*accessPolicy]
 	// denying are the policies that deny one account in any namespace of the tenant.
 	denying set[*accessPolicy]
 }
 
 func (s *space) empty() bool {
 	return s.obj == nil && len(s.services) == 0 && len(s.slices) == 0 && len(s.pods) == 0 &&
-		len(s.policies) == 0 && len(s.grants) == 0 && len(s.requests) == 0
+		len(s.policies) == 0 && len(s.grants) == 0 && len(s.requests) == 0 && len(s.peers) == 0
 }
 
 // view is the key of the view of s, which must have a tenant.
@@ -173,6 +176,19 @@ type pod struct {
 type accessPolicy struct {
 	entry
 	obj *AccessPolicy
+}
+
+// invalid reports whether the policy cannot be honoured as written.
+func (p *accessPolicy) invalid() bool {
+	return p.obj.Invalid || p.obj.TenantWide && !p.space.admin()
+}
+
+// identity is how selections name the policy.
+func (p *accessPolicy) identity() string { return p.space.name + "/" + p.name }
+
+// admin reports whether the space is its tenant's admin namespace.
+func (s *space) admin() bool {
+	return s.tenant != nil && s.tenant.now.AdminNamespace == s.name
 }
 
 type grant struct {

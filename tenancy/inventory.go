@@ -152,12 +152,12 @@ func (m *Model) Standings(pod Key, port uint16) []Standing {
 	var all []Standing
 	for _, name := range sortedKeys(sp.policies) {
 		p := sp.policies[name]
-		about := p.obj.Invalid || slices.ContainsFunc(p.obj.Rules, func(r AccessRule) bool {
-			return len(r.Ports) == 0 || slices.Contains(r.Ports, port)
+		about := p.invalid() || slices.ContainsFunc(p.obj.Rules, func(r AccessRule) bool {
+			return (len(r.Ports) == 0 || slices.Contains(r.Ports, port)) && !slices.Contains(r.NotPorts, port)
 		})
 		all = append(all, Standing{
 			Policy: p.ref(), Action: p.obj.Action, Selects: selects(p.obj, sp.pods[pod.Name].obj), Ports: about,
-			Invalid: p.obj.Invalid, Dropped: p.dropped, MatchLabels: p.obj.MatchLabels,
+			Invalid: p.invalid(), Dropped: p.dropped, MatchLabels: p.obj.MatchLabels,
 		})
 	}
 	return all

@@ -47,6 +47,10 @@ type Model struct {
 	clusterFor    map[target]set[*clusterGrant]
 	clusterOf     map[string]set[*clusterGrant]
 	clusterAll    set[*clusterGrant]
+	// clusterPolicies are the platform's; byLabel are the namespaces that have a
+	// guarded label.
+	clusterPolicies clusterPolicies
+	byLabel         map[label]set[*space]
 	// denying are the policies that deny single accounts of a namespace.
 	denying map[string]set[*accessPolicy]
 
@@ -77,6 +81,7 @@ func NewModel(c Config) *Model {
 		clusterFor: map[target]set[*clusterGrant]{}, clusterOf: map[string]set[*clusterGrant]{},
 		clusterAll: set[*clusterGrant]{}, denying: map[string]set[*accessPolicy]{},
 		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, former: map[string]map[holder]time.Time{},
+		clusterPolicies: newClusterPolicies(),
 	}
 	for _, d := range c.TrustDomains {
 		m.domains[d] = struct{}{}
@@ -99,6 +104,8 @@ func (m *Model) Apply(ev Event) {
 		m.applyBundle(k, as[TrustBundle](ev.Object))
 	case KindClusterServiceGrant:
 		m.applyClusterGrant(k, as[ClusterServiceGrant](ev.Object))
+	case KindClusterAccessPolicy:
+		m.applyClusterPolicy(k, as[ClusterAccessPolicy](ev.Object))
 	default:
 		m.applyIn(ev)
 	}
@@ -129,6 +136,8 @@ func (m *Model) applyIn(ev Event) {
 		m.applyGrant(sp, k.Name, as[ServiceGrant](ev.Object))
 	case KindServiceRequest:
 		m.applyRequest(sp, k.Name, as[ServiceRequest](ev.Object))
+	case KindPeerTLS:
+		m.applyPeerTLS(sp, k.Name, as[PeerTLS](ev.Object))
 	case KindAccessPolicy:
 		m.applyPolicy(sp, k.Name, as[AccessPolicy](ev.Object))
 	}

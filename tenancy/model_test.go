@@ -172,8 +172,8 @@ func TestGrantIsInertUntilRequested(t *testing.T) {
 
 	w.set(KindAccessPolicy, "acme-shop", "p", &AccessPolicy{Rules: []AccessRule{{Sources: []AccessSource{{Granted: true}}}}})
 	require.Equal(t, Touched{
-		Pods:      map[Key]struct{}{{Namespace: "acme-shop", Name: "orders"}: {}},
-		Workloads: map[string]string{"acme-shop": "acme"},
+		Pods:     map[Key]struct{}{{Namespace: "acme-shop", Name: "orders"}: {}},
+		Selected: map[Selected]string{{Namespace: "acme-shop", Policy: "acme-shop/p"}: "acme"},
 	}, w.TakeTouched())
 	require.Equal(t, policy.Decision{Allowed: true, By: "acme-shop/p"}, w.decide(workload("globex-a", "app"), "acme-shop"))
 	require.Equal(t, []string{"acme.example", "globex.example"}, w.spec("acme-shop", "orders").TrustDomains)
@@ -383,9 +383,11 @@ func TestAccountsOfOthersAreNotListed(t *testing.T) {
 
 	w.TakeTouched()
 	w.set(KindPod, "acme-web", "third", &Pod{ServiceAccount: "new", IPs: []netip.Addr{ip(92)}})
-	require.Equal(t, map[string]string{"acme-shop": "acme"}, w.TakeTouched().Workloads)
+	require.Equal(t, map[Selected]string{{Namespace: "acme-shop", Policy: "acme-shop/not"}: "acme"}, w.TakeTouched().Selected)
 	w.set(KindPod, "globex-a", "third", &Pod{ServiceAccount: "new", IPs: []netip.Addr{ip(93)}})
-	require.Empty(t, w.TakeTouched().Workloads)
+	touched := w.TakeTouched()
+	require.Empty(t, touched.Workloads)
+	require.Empty(t, touched.Selected)
 }
 
 func TestSelect(t *testing.T) {

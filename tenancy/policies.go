@@ -27,40 +27,84 @@ func (m *Model) applyPolicy(sp *space, name string, obj *AccessPolicy) {
 			}
 		}
 	}
+	wide := old != nil && old.TenantWide || obj != nil && obj.TenantWide
+	if wide {
+		m.touchWide(sp)
+	}
 	if old != nil {
+		m.touchPolicy(p)
 		drop(sp.selectors, selector(old), p)
+		delete(sp.wide, p)
 		m.watchAccounts(p, false)
 	}
 	p.obj = obj
 	if obj != nil {
 		insert(&sp.selectors, selector(obj), p)
+		if obj.TenantWide {
+			insertKey(&sp.wide, p)
+		}
 		m.watchAccounts(p, true)
+		m.touchPolicy(p)
 	} else {
 		delete(sp.policies, name)
 	}
 	m.rank(&p.entry)
-	m.touchWorkloads(sp)
 	m.check(p.ref())
 }
 
-func selects(p *AccessPolicy, pod *Pod) bool {
-	for k, v := range p.MatchLabels {
-		if got, ok := pod.Labels[k]; !ok || got != v {
-			return false
+// touchPolicy notes that what a policy says may be different, for the
+// workloads that it selects.
+func (m *Model) touchPolicy(p *accessPolicy) {
+	m.touchSelected(p.space, p.identity())
+	if p.obj.TenantWide && p.space.admin() {
+		for _, sp := range p.space.tenant.members {
+			if sp != p.space {
+				m.touchSelected(sp, p.identity())
+			}
 		}
 	}
-	return true
 }
+
+// touchWide notes that other policies than before may select Pods anywhere in
+// the tenant, if a namespace is its tenant's admin namespace.
+func (m *Model) touchWide(sp *space) {
+	if !sp.admin() {
+		return
+	}
+	for _, member := range sp.tenant.members {
+		for _, pod := range member.pods {
+			if member != sp {
+				m.touchPod(pod)
+			}
+		}
+	}
+}
+
+// applyAdmin spreads that another namespace is the tenant's admin namespace.
+func (m *Model) applyAdmin(t *tenant, old *Tenant) {
+	if old.AdminNamespace == t.now.AdminNamespace {
+		return
+	}
+	for _, name := range []string{old.AdminNamespace, t.now.AdminNamespace} {
+		if sp := t.members[name]; sp != nil {
+			m.checkPolicies(sp)
+		}
+	}
+	for _, sp := range t.members {
+		m.touchWorkloads(sp)
+		for _, pod := range sp.pods {
+			m.touchPod(pod)
+		}
+	}
+}
+
+func selects(p *AccessPolicy, pod *Pod) bool { return within(p.MatchLabels, pod.Labels) }
 
 // selector is the one label of a policy's selector that it is found by.
-func selector(p *AccessPolicy) label {
-	for _, k := range sortedKeys(p.MatchLabels) {
-		return label{k, p.MatchLabels[k]}
-	}
-	return label{}
-}
+func selector(p *AccessPolicy) label { return firstLabel(p.MatchLabels) }
 
-// eachPolicy calls f for every policy that selects pod.
+// eachPolicy calls f for every policy that selects pod, those of the tenant's
+// admin namespace included.
 func (sp *space) eachPolicy(pod *Pod, f func(*accessPolicy)) {
 	look := func(l label) {
 		for p := range sp.selectors[l] {
@@ -73,6 +117,16 @@ func (sp *space) eachPolicy(pod *Pod, f func(*accessPolicy)) {
 	for k, v := range pod.Labels {
 		if k != "" {
 			look(label{k, v})
+		}
+	}
+	if sp.tenant == nil || sp.admin() {
+		return
+	}
+	if admin := sp.tenant.members[sp.tenant.now.AdminNamespace]; admin != nil {
+		for p := range admin.wide {
+			if selects(p.obj, pod) {
+				f(p)
+			}
 		}
 	}
 }
@@ -128,12 +182,19 @@ func (m *Model) touchAccounts(sp *space) {
 	}
 	for p := range m.denying[sp.name] {
 		if p.space.tenant == sp.tenant {
-			m.touchWorkloads(p.space)
+			m.touchPolicy(p)
 		}
 	}
 	for _, member := range sp.tenant.members {
-		if len(member.denying) > 0 {
-			m.touchWorkloads(member)
+		for p := range member.denying {
+			m.touchPolicy(p)
 		}
+	}
+	for p := range m.clusterPolicies.denying {
+		m.eachSubject(p, func(subject *space) {
+			if subject.tenant == sp.tenant {
+				m.touchWorkloads(subject)
+			}
+		})
 	}
 }

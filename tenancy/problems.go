@@ -36,7 +36,36 @@ const (
 	ReasonNotItsAddress = "AddressNotOfPod"
 	// ReasonInvalid is on a policy that is honoured as a refusal only.
 	ReasonInvalid = "Invalid"
+	// ReasonNotAdmin is on a policy for all of the tenant that is not in its
+	// admin namespace.
+	ReasonNotAdmin = "NotAdminNamespace"
+	// ReasonNotHTTP is on a rule about requests that selects a port which is not
+	// judged by request.
+	ReasonNotHTTP = "PortNotHTTP"
+	// ReasonNoProvider is on a rule about tokens of a provider that the Tenant
+	// does not have.
+	ReasonNoProvider = "ProviderNotFound"
+	// ReasonNotPermitted is on a PeerTLS that goes below what the Tenant permits.
+	ReasonNotPermitted = "NotPermitted"
+	// ReasonServerFirst is on a PeerTLS that selects a port where the server
+	// speaks first.
+	ReasonServerFirst = "ServerSpeaksFirst"
+	// ReasonOverdue is on a PeerTLS whose end has passed.
+	ReasonOverdue = "Overdue"
+	// ReasonNarrows is on an Allow policy that takes their tenant's default from
+	// the Pods that it selects.
+	ReasonNarrows = "NarrowsDefault"
+	// ReasonExpired is on what has ended, ReasonExpiringSoon on what will
+	// within two weeks.
+	ReasonExpired      = "Expired"
+	ReasonExpiringSoon = "ExpiringSoon"
 )
+
+// Hint reports whether the reason is no fault: the object is honoured as it is
+// written, and somebody may want to know.
+func Hint(reason string) bool {
+	return slices.Contains([]string{ReasonSharedPort, ReasonNarrows, ReasonOverdue, ReasonExpiringSoon}, reason)
+}
 
 // mostProblems bounds the list of one object.
 const mostProblems = 16
@@ -75,6 +104,8 @@ func (m *Model) Problems(ref Ref) []Problem {
 		found = m.namespaceProblems(ref.Key)
 	case KindClusterServiceGrant:
 		found = m.clusterGrantProblems(ref.Key)
+	case KindClusterAccessPolicy:
+		found = m.clusterPolicyProblems(ref.Key)
 	default:
 		sp := m.spaces[spaceKey{ref.Key.Source, ref.Key.Namespace}]
 		if sp == nil || sp.tenant == nil {
@@ -104,6 +135,10 @@ func (m *Model) problemsIn(sp *space, ref Ref) []Problem {
 	case KindAccessPolicy:
 		if p := sp.policies[name]; p != nil {
 			return p.problems()
+		}
+	case KindPeerTLS:
+		if p := sp.peers[name]; p != nil {
+			return m.peerProblems(sp, p)
 		}
 	case KindServiceGrant:
 		if g := sp.grants[name]; g != nil {
@@ -165,18 +200,6 @@ func (m *Model) serviceProblems(s *service) []Problem {
 	if s.excess > 0 {
 		return []Problem{{Reason: ReasonLimit, Message: fmt.Sprintf(
 			"a service port has %d endpoints over the tenant's limit: they are left out", s.excess)}}
-	}
-	return nil
-}
-
-func (p *accessPolicy) problems() []Problem {
-	switch {
-	case p.obj.Invalid && p.obj.Action == Deny:
-		return []Problem{{Reason: ReasonInvalid, Message: "cannot be honoured as written: all calls to the Pods that it selects are denied"}}
-	case p.obj.Invalid:
-		return []Problem{{Reason: ReasonInvalid, Message: "cannot be honoured as written: it allows nothing"}}
-	case p.dropped:
-		return limitProblem("Allow policies")
 	}
 	return nil
 }

@@ -232,7 +232,11 @@ func complete(t *rapid.T, ev Event, before, after state, touched Touched, open m
 	}
 	for sel, spec := range before.Workloads {
 		if !reflect.DeepEqual(spec, after.Workloads[sel]) {
-			require.Contains(t, touched.Workloads, sel.Workload.Namespace, say("workload", sel)+cmp.Diff(spec, after.Workloads[sel], compareState))
+			_, told := touched.Workloads[sel.Workload.Namespace]
+			for s := range touched.Selected {
+				told = told || s.Has(sel)
+			}
+			require.True(t, told, say("workload", sel)+cmp.Diff(spec, after.Workloads[sel], compareState))
 		}
 	}
 	for _, d := range differing(before.Bundles, after.Bundles) {
@@ -275,10 +279,19 @@ func minimal(t *rapid.T, ev Event, before, after reference.World, touched Touche
 			return shares(w, from, ns) || knows(w, ViewKey{Tenant: owner, Namespace: from}, ns, "")
 		})
 	}
-	for ns := range touched.Workloads {
+	namespacesOf := maps.Clone(touched.Workloads)
+	for s := range touched.Selected {
+		if namespacesOf == nil {
+			namespacesOf = map[string]string{}
+		}
+		namespacesOf[s.Namespace] = ""
+	}
+	for ns := range namespacesOf {
 		switch ev.Ref.Kind {
-		case KindService, KindEndpointSlice, KindAccessPolicy, KindServiceGrant:
+		case KindService, KindEndpointSlice, KindServiceGrant, KindPeerTLS:
 			require.Equal(t, ev.Ref.Key.Namespace, ns, say)
+		case KindAccessPolicy:
+			require.True(t, ns == ev.Ref.Key.Namespace || either(func(w reference.World) bool { return shares(w, ev.Ref.Key.Namespace, ns) }), "%s %s", ns, say)
 		case KindPod:
 			require.True(t, either(func(w reference.World) bool { return shares(w, ev.Ref.Key.Namespace, ns) }), "%s %s", ns, say)
 		case KindServiceRequest:

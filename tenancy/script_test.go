@@ -83,6 +83,9 @@ func anyNamespace(t *rapid.T, ns string) Event {
 	if seldom(t, "moved") {
 		o.Tenant = pick(t, "tenant", append([]string{""}, tenants...))
 	}
+	if seldom(t, "labelled") {
+		o.Labels = map[string]string{"bailiwick.dev/zone": pick(t, "zone", []string{"a", "b"})}
+	}
 	return event(KindNamespace, key(pick(t, "source", sources), "", ns), o)
 }
 
@@ -95,6 +98,10 @@ func anyTenant(t *rapid.T, name string) Event {
 		o.Namespaces = some(t, "namespaces", []string{"acme-", "acme-a", "globex-", "globex-a"})
 	}
 	o.Suspended = seldom(t, "suspended")
+	o.Permissive = rapid.Bool().Draw(t, "permissive")
+	if rapid.Bool().Draw(t, "administered") {
+		o.AdminNamespace = pick(t, "admin", namespaces)
+	}
 	if seldom(t, "narrow") {
 		o.Visibility = VisibleInNamespace
 	}
@@ -180,7 +187,11 @@ func anyClusterGrant(t *rapid.T) Event {
 }
 
 func anySource(t *rapid.T) AccessSource {
-	switch number(t, "form", 8) {
+	switch number(t, "form", 10) {
+	case 8:
+		return AccessSource{SPIFFEIDPrefix: "spiffe://" + pick(t, "domain", domains) + "/ns/"}
+	case 9:
+		return AccessSource{SPIFFEIDPrefix: "spiffe://" + pick(t, "domain", domains) + "/ns/" + pick(t, "namespace", namespaces) + "/sa/"}
 	case 0:
 		return AccessSource{All: true}
 	case 1:
@@ -201,30 +212,71 @@ func anySource(t *rapid.T) AccessSource {
 }
 
 func anyPolicy(t *rapid.T, ns string) Event {
-	o := &AccessPolicy{Meta: meta(t), Action: pick(t, "action", []Action{Allow, Allow, Deny}), Invalid: seldom(t, "invalid") && seldom(t, "really")}
+	o := &AccessPolicy{Meta: meta(t), Action: pick(t, "action", []Action{Allow, Allow, Deny, Audit}), Observe: seldom(t, "observe"), TenantWide: seldom(t, "wide"), Invalid: seldom(t, "invalid") && seldom(t, "really")}
 	if rapid.Bool().Draw(t, "selector") {
 		o.MatchLabels = map[string]string{"app": pick(t, "app", services)}
 	}
 	for range 1 + number(t, "rules", 2) {
-		r := AccessRule{Sources: []AccessSource{anySource(t), anySource(t)}}
-		if seldom(t, "ports") {
-			r.Ports = some(t, "ports", podPorts)
-		}
-		if seldom(t, "methods") {
-			r.Methods = []string{"GET"}
-		}
-		if seldom(t, "paths") {
-			r.Paths = []PathMatch{{Prefix: rapid.Bool().Draw(t, "prefix"), Value: pick(t, "path", []string{"/a", "/"})}}
-		}
-		if seldom(t, "hosts") {
-			r.Hosts = []string{"logs"}
-		}
-		if seldom(t, "headers") {
-			r.Headers = []HeaderMatch{{Name: "x-a", Exact: "b"}}
-		}
-		o.Rules = append(o.Rules, r)
+		o.Rules = append(o.Rules, anyRule(t, o.Action))
 	}
 	return event(KindAccessPolicy, key(pick(t, "source", sources), ns, pick(t, "policy", []string{"a1", "a2"})), o)
+}
+
+func anyRule(t *rapid.T, action Action) AccessRule {
+	r := AccessRule{Sources: []AccessSource{anySource(t), anySource(t)}}
+	if seldom(t, "ports") {
+		r.Ports = some(t, "ports", podPorts)
+	}
+	if seldom(t, "methods") {
+		r.Methods = []string{"GET"}
+	}
+	if seldom(t, "paths") {
+		r.Paths = []PathMatch{{Prefix: rapid.Bool().Draw(t, "prefix"), Value: pick(t, "path", []string{"/a", "/"})}}
+	}
+	if seldom(t, "template") {
+		r.Paths = []PathMatch{{Template: true, Value: "/{*}"}}
+	}
+	if seldom(t, "hosts") {
+		r.Hosts = []string{"logs"}
+	}
+	if seldom(t, "headers") {
+		r.Headers = []HeaderMatch{{Name: "x-a", Exact: "b"}}
+	}
+	if action == Deny && rapid.Bool().Draw(t, "negative") {
+		r.NotSources = []AccessSource{anySource(t)}
+		if seldom(t, "not ports") {
+			r.NotPorts = some(t, "not ports", podPorts)
+		}
+		if seldom(t, "not methods") {
+			r.NotMethods = []string{"GET"}
+		}
+	}
+	return r
+}
+
+func anyClusterPolicy(t *rapid.T) Event {
+	o := &ClusterAccessPolicy{Baseline: rapid.Bool().Draw(t, "baseline"), Priority: number(t, "priority", 3), Observe: seldom(t, "observe"), Invalid: seldom(t, "invalid") && seldom(t, "really")}
+	for range 1 + number(t, "subjects", 2) {
+		o.Subjects = append(o.Subjects, pick(t, "subject", []Subject{
+			{AllTenants: true}, {Tenants: some(t, "tenants", tenants)}, {Namespaces: some(t, "namespaces", namespaces)}, {Labels: map[string]string{"bailiwick.dev/zone": "a"}},
+		}))
+	}
+	for range 1 + number(t, "rules", 2) {
+		a := pick(t, "action", []Action{Allow, Deny, Pass, Audit})
+		o.Rules = append(o.Rules, ClusterRule{Action: a, AccessRule: anyRule(t, a)})
+	}
+	return event(KindClusterAccessPolicy, key("one", "", pick(t, "name", []string{"c1", "c2"})), o)
+}
+
+func anyPeerTLS(t *rapid.T, ns string) Event {
+	o := &PeerTLS{Permissive: often(t, "permissive")}
+	if rapid.Bool().Draw(t, "selector") {
+		o.MatchLabels = map[string]string{"app": pick(t, "app", services)}
+	}
+	if seldom(t, "ports") {
+		o.Ports = some(t, "ports", podPorts)
+	}
+	return event(KindPeerTLS, key(pick(t, "source", sources), ns, pick(t, "peer", []string{"t1", "t2"})), o)
 }
 
 func anyBundle(t *rapid.T) Event {
@@ -234,7 +286,11 @@ func anyBundle(t *rapid.T) Event {
 func anyEvent(t *rapid.T) Event {
 	ns := pick(t, "in", namespaces)
 	var ev Event
-	switch number(t, "kind", 14) {
+	switch number(t, "kind", 17) {
+	case 14, 15:
+		ev = anyClusterPolicy(t)
+	case 16:
+		ev = anyPeerTLS(t, ns)
 	case 0:
 		ev = anyNamespace(t, ns)
 	case 1:
@@ -274,6 +330,9 @@ func anyWorld(t *rapid.T) []Event {
 	}
 	for _, ns := range namespaces {
 		script = append(script, anyNamespace(t, ns), anyService(t, ns), anySlice(t, ns), anyPod(t, ns), anyPod(t, ns), anyPolicy(t, ns), anyGrant(t, ns), anyRequest(t, ns))
+		if seldom(t, "with platform") {
+			script = append(script, anyClusterPolicy(t), anyPeerTLS(t, ns))
+		}
 	}
 	// Something that is mostly live, for the rest to break.
 	for i, svc := range services {

@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"bailiwick.dev/bailiwick/identity"
@@ -151,6 +152,9 @@ type Touched struct {
 	// Workloads maps namespaces whose WorkloadSpecs may have changed to the
 	// tenant that caused it ("" for the platform), which pays the builds.
 	Workloads map[string]string
+	// Selected are the same as Workloads, but for only those whose Selections
+	// name a policy.
+	Selected map[Selected]string
 	// Bundles are the trust domains whose bundle changed.
 	Bundles map[string]struct{}
 }
@@ -158,7 +162,19 @@ type Touched struct {
 // Empty reports whether nothing was touched.
 func (t *Touched) Empty() bool {
 	return len(t.Services) == 0 && len(t.Views) == 0 && len(t.Namespaces) == 0 &&
-		len(t.Pods) == 0 && len(t.Workloads) == 0 && len(t.Bundles) == 0
+		len(t.Pods) == 0 && len(t.Workloads) == 0 && len(t.Selected) == 0 && len(t.Bundles) == 0
+}
+
+// Selected names the workloads of a namespace that one policy selects.
+type Selected struct {
+	Namespace string
+	// Policy is its name in Selections.
+	Policy string
+}
+
+// Has reports whether a selection may be of one of these workloads.
+func (s Selected) Has(sel Selection) bool {
+	return sel.Workload.Namespace == s.Namespace && strings.Contains(sel.Class, `"`+s.Policy+`"`)
 }
 
 // Problem is something wrong with one object, for its status. Its texts name

@@ -52,6 +52,7 @@ func (m *Model) applyNamespace(k Key, obj *Namespace) {
 		delete(t.labelled, sp)
 		defer m.sweepTenant(t)
 	}
+	labels := m.relabel(sp, obj)
 	sp.obj = obj
 	if obj != nil {
 		c.spaces[sp] = struct{}{}
@@ -70,6 +71,9 @@ func (m *Model) applyNamespace(k Key, obj *Namespace) {
 	}
 	m.checkNamespace(sp)
 	m.settle(asked, func() { c.active = c.first() })
+	if labels {
+		m.touchWorkloads(sp)
+	}
 	if len(c.spaces) == 0 {
 		delete(m.names, k.Name)
 	}
@@ -138,13 +142,16 @@ func (m *Model) applySettings(t *tenant, old *Tenant, before TenantSettings) {
 	if old == nil || t.now == nil {
 		return
 	}
+	m.applyAdmin(t, old)
 	tls := old.TLSMinimum13 != t.now.TLSMinimum13
 	endpoints := before.Limits.Endpoints != now.Limits.Endpoints
 	inbound := tls || old.DefaultAction != t.now.DefaultAction ||
-		old.MaxConnectionAge != t.now.MaxConnectionAge || old.MaxStreamAge != t.now.MaxStreamAge
+		old.MaxConnectionAge != t.now.MaxConnectionAge || old.MaxStreamAge != t.now.MaxStreamAge ||
+		old.Permissive != t.now.Permissive || !slices.EqualFunc(old.Providers, t.now.Providers, policy.Provider.Equal)
 	for _, sp := range t.members {
 		if inbound {
 			m.touchWorkloads(sp)
+			m.checkPolicies(sp)
 		}
 		if tls || endpoints {
 			for _, s := range sp.services {

@@ -12,9 +12,9 @@ func (m *Model) TakeTouched() Touched {
 	return t
 }
 
-func insertKey[K comparable](s *map[K]struct{}, k K) {
+func insertKey[K comparable, M ~map[K]struct{}](s *M, k K) {
 	if *s == nil {
-		*s = map[K]struct{}{}
+		*s = M{}
 	}
 	(*s)[k] = struct{}{}
 }
@@ -49,6 +49,22 @@ func (m *Model) touchWorkloads(sp *space) {
 	}
 	if _, ok := m.touched.Workloads[sp.name]; !ok {
 		m.touched.Workloads[sp.name] = m.cause
+	}
+}
+
+// touchSelected notes that what may call those workloads of a namespace may be
+// different whose selections name a policy.
+func (m *Model) touchSelected(sp *space, identity string) {
+	m.steps++
+	if sp.tenant == nil {
+		return
+	}
+	if m.touched.Selected == nil {
+		m.touched.Selected = map[Selected]string{}
+	}
+	key := Selected{sp.name, identity}
+	if _, ok := m.touched.Selected[key]; !ok {
+		m.touched.Selected[key] = m.cause
 	}
 }
 
@@ -91,6 +107,9 @@ func (m *Model) touchPod(p *pod) {
 	for sl := range p.slices.all() {
 		m.checkGrantsFor(sl.service)
 	}
+	if p.obj != nil {
+		m.checkAsking(p)
+	}
 }
 
 // touchEntry notes what depends on an object that limits count.
@@ -100,7 +119,7 @@ func (m *Model) touchEntry(e *entry) {
 		m.touchService(s)
 		m.touchLeads(s)
 	case *accessPolicy:
-		m.touchWorkloads(e.space)
+		m.touchPolicy(s)
 	case *grant:
 		m.touchGrant(s)
 	case *request:
@@ -178,6 +197,9 @@ func (m *Model) touchMoved(moved []*space) {
 		if sp.tenant != nil {
 			tenants[sp.tenant] = struct{}{}
 			m.touchMember(sp)
+			if len(sp.wide) > 0 {
+				m.touchWide(sp)
+			}
 		}
 	}
 	for t := range tenants {

@@ -3,7 +3,6 @@ package tenancy
 import (
 	"cmp"
 	"encoding/json"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,8 +15,10 @@ import (
 type class struct {
 	Source string `json:"source"`
 	// Leads are sorted, Policies too.
-	Leads    []lead   `json:"leads,omitempty"`
+	Leads []lead `json:"leads,omitempty"`
+	// Policies are "<namespace>/<name>", Peers those of PeerTLS objects.
 	Policies []string `json:"policies,omitempty"`
+	Peers    []string `json:"peers,omitempty"`
 	// Probes and where they come from: Pods that are probed share their layer
 	// with those of the same node only.
 	Probes  []Probe      `json:"probes,omitempty"`
@@ -71,8 +72,13 @@ func (m *Model) Select(name Key, w identity.Workload) (Selection, []netip.Addr, 
 		return Selection{}, nil, false
 	}
 	c := class{Source: sp.source, Leads: p.leads()}
-	sp.eachPolicy(p.obj, func(p *accessPolicy) { c.Policies = append(c.Policies, p.name) })
+	sp.eachPolicy(p.obj, func(p *accessPolicy) { c.Policies = append(c.Policies, p.identity()) })
 	slices.Sort(c.Policies)
+	for _, name := range sortedKeys(sp.peers) {
+		if within(sp.peers[name].MatchLabels, p.obj.Labels) {
+			c.Peers = append(c.Peers, peerIdentity(name))
+		}
+	}
 	if len(p.obj.Probes) > 0 && len(p.obj.HostIPs) > 0 {
 		c.Probes, c.HostIPs = p.obj.Probes, p.obj.HostIPs
 	}
@@ -115,11 +121,9 @@ func (m *Model) Workload(sel Selection) WorkloadSpec {
 	now := sp.tenant.now
 	spec.Tenant, spec.TLSMinimum13 = tenant, now.TLSMinimum13
 	spec.MaxConnectionAge, spec.MaxStreamAge = now.MaxConnectionAge, now.MaxStreamAge
-	var policies []*accessPolicy
-	for _, name := range c.Policies {
-		if p := sp.policies[name]; p != nil {
-			policies = append(policies, p)
-		}
+	by := judges{cluster: m.subjectTo(sp), policies: m.selected(sp, c.Policies)}
+	for _, name := range c.Peers {
+		by.peers = append(by.peers, strings.TrimPrefix(name, peerIdentity("")))
 	}
 	domains := set[string]{now.TrustDomain: {}}
 	for leads := c.Leads; len(leads) > 0; {
@@ -127,7 +131,7 @@ func (m *Model) Workload(sel Selection) WorkloadSpec {
 		for n < len(leads) && leads[n].Port == leads[0].Port {
 			n++
 		}
-		port := m.inboundPort(sp, leads[:n], policies)
+		port := m.inboundPort(sp, leads[:n], by)
 		for _, ref := range port.Policy.Floor.Granted {
 			domains[ref.TrustDomain] = struct{}{}
 		}
@@ -136,43 +140,54 @@ func (m *Model) Workload(sel Selection) WorkloadSpec {
 	}
 	spec.TrustDomains = sortedKeys(domains)
 	spec.Probes, spec.ProbeSources = c.Probes, c.HostIPs
-	spec.Origins = originsOf(sp, c)
+	spec.Origins = originsOf(sp, c, by)
 	return spec
 }
 
-func originsOf(sp *space, c class) []Ref {
+// judges are what decides about a workload.
+type judges struct {
+	cluster  []*clusterPolicy
+	policies []*accessPolicy
+	peers    []string
+}
+
+// selected finds the policies that a selection names: those of the namespace
+// and of the tenant's admin namespace.
+func (m *Model) selected(sp *space, names []string) []*accessPolicy {
+	var found []*accessPolicy
+	for _, identity := range names {
+		ns, name, _ := strings.Cut(identity, "/")
+		home := sp
+		if ns != sp.name {
+			home = sp.tenant.members[ns]
+		}
+		if home == nil {
+			continue
+		}
+		if p := home.policies[name]; p != nil && (home == sp || p.obj.TenantWide && home.admin()) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+func originsOf(sp *space, c class, by judges) []Ref {
 	var refs []Ref
 	for _, l := range c.Leads {
 		refs = append(refs, sp.ref(KindService, l.Service))
 	}
 	slices.SortFunc(refs, func(a, b Ref) int { return a.Key.compare(b.Key) })
 	refs = slices.Compact(refs)
-	for _, name := range c.Policies {
-		refs = append(refs, sp.ref(KindAccessPolicy, name))
+	for _, p := range by.policies {
+		refs = append(refs, p.ref())
+	}
+	for _, name := range by.peers {
+		refs = append(refs, sp.ref(KindPeerTLS, name))
+	}
+	for _, p := range by.cluster {
+		refs = append(refs, Ref{Kind: KindClusterAccessPolicy, Key: p.key})
 	}
 	return refs
-}
-
-// inboundPort puts together who may call the Pod port that leads lead to.
-func (m *Model) inboundPort(sp *space, leads []lead, policies []*accessPolicy) InboundPort {
-	out := InboundPort{Port: leads[0].Port, Protocol: joint(leads)}
-	consumers := m.consumers(sp, leads)
-	out.Policy = policy.Port{
-		Number: out.Port, HTTP: out.Protocol.IsHTTP(),
-		Floor:             policy.Floor{Tenant: sp.tenant.floor(), Granted: refsOf(consumers)},
-		AllowWithinTenant: sp.tenant.now.DefaultAction == AllowWithinTenant,
-	}
-	r := resolver{model: m, space: sp, consumers: consumers}
-	for _, p := range policies {
-		if p.obj.Action == Allow {
-			out.Policy.AllowSelected = true
-		}
-		out.Policy.Rules = append(out.Policy.Rules, r.rules(p, out.Port)...)
-	}
-	if out.Protocol == ServerFirst {
-		out.Policy.KnownAccounts = m.knownAccounts(sp, out.Policy.Partial())
-	}
-	return out
 }
 
 // joint is the protocol of a Pod port: HTTP only if all services say so.
@@ -233,113 +248,4 @@ func (m *Model) knownAccounts(sp *space, refs []policy.NamespaceRef) []policy.Ac
 		}
 	}
 	return known
-}
-
-// resolver turns the rules of a namespace's policies into normal form for one
-// Pod port.
-type resolver struct {
-	model     *Model
-	space     *space
-	consumers map[string]*space
-}
-
-func (r resolver) rules(p *accessPolicy, port uint16) []policy.Rule {
-	name, action := r.space.name+"/"+p.name, policy.Allow
-	if p.obj.Action == Deny {
-		action = policy.Deny
-	}
-	switch {
-	case p.obj.Observe || p.obj.Action == Audit:
-		return nil
-	case p.obj.Action == Deny && p.obj.Invalid:
-		return []policy.Rule{{Policy: name, Action: action, From: policy.Principals{All: true}}}
-	case p.obj.Invalid || p.dropped:
-		return nil
-	}
-	var rules []policy.Rule
-	for _, rule := range p.obj.Rules {
-		if len(rule.Ports) > 0 && !slices.Contains(rule.Ports, port) {
-			continue
-		}
-		if from := r.principals(rule.Sources); !from.Nobody() {
-			rules = append(rules, policy.Rule{Policy: name, Action: action, From: from, Match: matchOf(rule)})
-		}
-	}
-	return rules
-}
-
-func (r resolver) principals(sources []AccessSource) policy.Principals {
-	var p policy.Principals
-	spaces, ids := map[string]*space{}, set[string]{}
-	for _, src := range sources {
-		switch {
-		case src.All:
-			p.All = true
-		case src.Granted:
-			p.Granted = true
-		case src.SPIFFEID != "":
-			ids[src.SPIFFEID] = struct{}{}
-		case src.ServiceAccount != "":
-			for _, sp := range r.named(src) {
-				ids[sp.namespaceRef().Prefix()+src.ServiceAccount] = struct{}{}
-			}
-		default:
-			maps.Copy(spaces, r.named(src))
-		}
-	}
-	p.Namespaces, p.IDs = refsOf(spaces), sortedKeys(ids)
-	return p
-}
-
-// named are the namespaces that a source speaks about: of the own tenant all,
-// of another tenant those that the floor lets in.
-func (r resolver) named(src AccessSource) map[string]*space {
-	own := r.space.tenant
-	candidates, of := r.consumers, src.Tenant
-	if of == "" || of == own.name {
-		candidates, of = own.members, own.name
-	}
-	if src.Namespace != "" {
-		if sp := candidates[src.Namespace]; sp != nil && sp.tenant.name == of {
-			return map[string]*space{sp.name: sp}
-		}
-		return nil
-	}
-	if of == own.name {
-		return candidates
-	}
-	found := map[string]*space{}
-	for name, sp := range candidates {
-		if sp.tenant.name == of {
-			found[name] = sp
-		}
-	}
-	return found
-}
-
-func matchOf(rule AccessRule) policy.Match {
-	m := policy.Match{Methods: slices.Clone(rule.Methods)}
-	for _, p := range rule.Paths {
-		path := policy.Path{Type: policy.Exact, Value: p.Value}
-		if p.Prefix {
-			path = policy.Path{Type: policy.Prefix, Value: "/" + strings.Trim(p.Value, "/")}
-		}
-		m.Paths = append(m.Paths, path)
-	}
-	for _, h := range rule.Hosts {
-		m.Hosts = append(m.Hosts, policy.HostOnly(h))
-	}
-	for _, h := range rule.Headers {
-		header := policy.Header{Name: strings.ToLower(h.Name)}
-		switch {
-		case h.Present:
-			header.Type = policy.Present
-		case h.Prefix != "":
-			header.Type, header.Value = policy.Prefix, h.Prefix
-		default:
-			header.Type, header.Value = policy.Exact, h.Exact
-		}
-		m.Headers = append(m.Headers, header)
-	}
-	return m
 }

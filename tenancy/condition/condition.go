@@ -41,7 +41,7 @@ const (
 func Kinds() []tenancy.Kind {
 	return []tenancy.Kind{
 		tenancy.KindTenant, tenancy.KindServiceGrant, tenancy.KindServiceRequest,
-		tenancy.KindClusterServiceGrant, tenancy.KindAccessPolicy,
+		tenancy.KindClusterServiceGrant, tenancy.KindAccessPolicy, tenancy.KindClusterAccessPolicy, tenancy.KindPeerTLS,
 	}
 }
 
@@ -93,7 +93,7 @@ func (f *Facts) accepted() metav1.Condition {
 	for _, p := range f.Problems {
 		switch {
 		case unresolved(p.Reason):
-		case p.Reason == tenancy.ReasonSharedPort:
+		case tenancy.Hint(p.Reason):
 			hints = append(hints, p)
 		default:
 			faults = append(faults, p)
@@ -141,9 +141,9 @@ func (f *Facts) programmed(accepted metav1.Condition, resolved *metav1.Condition
 	d := f.Delivery
 	switch {
 	// A policy that is not valid has its effect (it refuses), and so arrives.
-	case accepted.Status != metav1.ConditionTrue && f.Kind != tenancy.KindAccessPolicy:
+	case accepted.Status != metav1.ConditionTrue && !refuses(f.Kind):
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, accepted.Reason, "nothing follows from it while it is not accepted"
-	case f.Kind == tenancy.KindClusterServiceGrant:
+	case f.Kind == tenancy.KindClusterServiceGrant || f.Kind == tenancy.KindClusterAccessPolicy:
 		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, ReasonNotCounted, "it belongs to no tenant whose proxies could be asked"
 	case f.Kind == tenancy.KindServiceRequest && resolved.Status != metav1.ConditionTrue:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, resolved.Reason, "not while what it refers to is not available"
@@ -163,6 +163,12 @@ func (f *Facts) programmed(accepted metav1.Condition, resolved *metav1.Condition
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, ReasonProgrammed, "no connected proxy lacks it"
 	}
 	return &c
+}
+
+// refuses reports whether an object of the kind has its effect also if it is
+// not accepted.
+func refuses(k tenancy.Kind) bool {
+	return k == tenancy.KindAccessPolicy || k == tenancy.KindClusterAccessPolicy || k == tenancy.KindPeerTLS
 }
 
 func counted(n int) string {

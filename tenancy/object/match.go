@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/policy"
 	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
@@ -229,6 +230,10 @@ func template(p *problems, at *field.Path, s string) {
 		return
 	}
 	normalPath(p, at, strings.NewReplacer("{*}", "x", "{**}", "x").Replace(s))
+	expression := policy.Path{Type: policy.Template, Value: s}.Regex(policy.Deny)
+	if steps, err := policy.RegexSteps(expression); err != nil || steps > policy.MaxRegexSteps {
+		p.add(at, "%s: too long for a template, which costs proxies more than a path", quote(s))
+	}
 }
 
 // escaped says what is wrong with a percent-encoded byte.

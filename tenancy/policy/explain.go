@@ -13,6 +13,10 @@ const (
 	NotAsked Why = iota
 	OtherCallers
 	OtherRequests
+	// Observes only, or audits: it would match, and decides nothing.
+	Observes
+	// Passes ends its tier.
+	Passes
 	Overruled
 	Decided
 )
@@ -20,8 +24,9 @@ const (
 // Look is one policy that was looked at for a call. Policies are judged as far
 // as they speak about the port: those that do not are not in its Rules.
 type Look struct {
-	// Policy is "<namespace>/<name>".
+	// Policy is "<namespace>/<name>", of the platform "*/<name>".
 	Policy string
+	Tier   Tier
 	Action Action
 	Why    Why
 	// Detail says which conditions of a rule for the caller the request did not
@@ -30,7 +35,7 @@ type Look struct {
 }
 
 // Explain is Decide with every policy of Rules that was looked at, in the order
-// of judgement: Denies, then Allows, each in the order of Rules.
+// of judgement, then those that only audit.
 func (p Port) Explain(id string, r Request) (Decision, []Look) {
 	decision := p.Decide(id, r)
 	var looks []Look
@@ -39,15 +44,16 @@ func (p Port) Explain(id string, r Request) (Decision, []Look) {
 		action Action
 	}
 	at := map[key]int{}
-	for _, action := range []Action{Deny, Allow} {
+	all := append(stages(Port{}), func(r Rule) bool { return r.Action == Audit })
+	for _, stage := range all {
 		for i := range p.Rules {
 			rule := &p.Rules[i]
-			if rule.Action != action {
+			if !stage(*rule) {
 				continue
 			}
 			look := p.look(rule, decision, id, r)
-			if n, ok := at[key{rule.Policy, action}]; !ok {
-				at[key{rule.Policy, action}] = len(looks)
+			if n, ok := at[key{rule.Policy, rule.Action}]; !ok {
+				at[key{rule.Policy, rule.Action}] = len(looks)
 				looks = append(looks, look)
 			} else if look.Why > looks[n].Why {
 				looks[n] = look
@@ -58,16 +64,22 @@ func (p Port) Explain(id string, r Request) (Decision, []Look) {
 }
 
 func (p Port) look(rule *Rule, d Decision, id string, r Request) Look {
-	look := Look{Policy: rule.Policy, Action: rule.Action}
+	look := Look{Policy: rule.Policy, Tier: rule.Tier, Action: rule.Action}
 	own, inside := p.member(id)
 	switch {
-	case d.By == ByMultiSAN || !inside:
-	case !rule.From.has(id, own):
+	case !inside && d.By == rule.Policy:
+		look.Why = Decided
+	case d.By == ByMultiSAN || d.By == ByNoToken || !inside:
+	case !rule.From.has(id, own) || rule.NotFrom.has(id, own):
 		look.Why = OtherCallers
 	case !p.HTTP && !rule.Match.Any() && rule.Action == Allow:
 		look.Why, look.Detail = OtherRequests, "it has conditions on requests, and the port is not HTTP"
 	case p.HTTP && !rule.Match.Matches(r, rule.Action):
 		look.Why, look.Detail = OtherRequests, rule.Match.unmet(r, rule.Action)
+	case rule.Observe || rule.Action == Audit:
+		look.Why = Observes
+	case rule.Action == Pass:
+		look.Why = Passes
 	case d.By == rule.Policy && d.Allowed == (rule.Action == Allow):
 		look.Why = Decided
 	default:

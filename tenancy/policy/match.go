@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -47,9 +49,9 @@ type Claim struct {
 
 // Path matches a path without its query. As a Prefix, /a matches /a and
 // whatever begins with /a/; / matches every path. A Prefix has no trailing
-// slash but for / itself. In a Deny rule each segment of a Prefix or Template
-// stands also for itself with ;params, and a Template for itself with a slash
-// behind it, because applications commonly drop both.
+// slash but for / itself. In a Deny rule a segment stands also for itself with
+// ;params (in a Prefix, whatever follows those), and a Template for itself with
+// a slash behind it, because applications commonly drop both.
 type Path struct {
 	Type  MatchType // Exact, Prefix or Template
 	Value string
@@ -127,6 +129,8 @@ func (p Path) matches(path string, a Action) bool {
 		return path == p.Value
 	case p.Type == Prefix && p.Value == "/":
 		return true
+	case p.Type == Prefix:
+		return p.begins(path, a)
 	case !strings.HasPrefix(path, "/") || !strings.HasPrefix(p.Value, "/"):
 		return false
 	}
@@ -135,11 +139,11 @@ func (p Path) matches(path string, a Action) bool {
 		switch {
 		case i > 0 && len(segments) == 0:
 			return false
-		case p.Type == Template && want == allTheRest:
+		case want == allTheRest:
 			return strings.Join(segments, "/") != ""
 		}
 		got := segments[0]
-		if p.Type == Template && want == oneSegment {
+		if want == oneSegment {
 			if got == "" {
 				return false
 			}
@@ -153,26 +157,40 @@ func (p Path) matches(path string, a Action) bool {
 		}
 		segments = segments[1:]
 	}
-	return p.Type == Prefix || len(segments) == 0 || a == Deny && len(segments) == 1 && segments[0] == ""
+	return len(segments) == 0 || a == Deny && len(segments) == 1 && segments[0] == ""
+}
+
+// Beginnings are what a path may begin with so that the Prefix p matches it in a
+// rule with action a, if the path is not p itself.
+func (p Path) Beginnings(a Action) []string {
+	all := []string{p.Value + "/"}
+	if a == Deny {
+		for i := 1; i < len(p.Value); i++ {
+			if p.Value[i] == '/' {
+				all = append(all, p.Value[:i]+";")
+			}
+		}
+		all = append(all, p.Value+";")
+	}
+	return all
+}
+
+func (p Path) begins(path string, a Action) bool {
+	return path == p.Value || slices.ContainsFunc(p.Beginnings(a), func(s string) bool { return strings.HasPrefix(path, s) })
 }
 
 // Regex is an expression, in RE2's syntax, that a whole path with its query
-// meets if and only if p matches it in a rule with action a. It is made from
-// the policy's own text, every literal quoted.
+// meets if and only if the Template p matches it in a rule with action a. It is
+// made from the policy's own text, every literal quoted. \C is any byte: a query
+// may hold some that are no text, and a dot would not match those.
 func (p Path) Regex(a Action) string {
-	const query = `(\?.*)?`
-	if p.Type == Exact {
-		return regexp.QuoteMeta(p.Value) + query
-	}
-	if p.Type == Prefix && p.Value == "/" {
-		return ".*"
-	}
+	const query = `(\?\C*)?`
 	var b strings.Builder
 	for want := range strings.SplitSeq(strings.TrimPrefix(p.Value, "/"), "/") {
-		switch {
-		case p.Type == Template && want == allTheRest:
+		switch want {
+		case allTheRest:
 			return b.String() + `/[^?]+` + query
-		case p.Type == Template && want == oneSegment:
+		case oneSegment:
 			b.WriteString(`/[^/?]+`)
 			continue
 		}
@@ -181,13 +199,28 @@ func (p Path) Regex(a Action) string {
 			b.WriteString(`(;[^/?]*)?`)
 		}
 	}
-	switch {
-	case p.Type == Prefix:
-		return b.String() + `([/?].*)?`
-	case a == Deny:
+	if a == Deny {
 		b.WriteString("/?")
 	}
 	return b.String() + query
+}
+
+// MaxRegexSteps is the longest program that a regex may have. Envoy refuses
+// those over 100 as RE2 counts, which is within a few of what Go counts.
+const MaxRegexSteps = 80
+
+// RegexSteps is how long the program of a regex in RE2's syntax is. \C is
+// counted as a dot, because Go does not have it.
+func RegexSteps(regex string) (int, error) {
+	tree, err := syntax.Parse(strings.ReplaceAll(regex, `\C`, `.`), syntax.Perl)
+	if err != nil {
+		return 0, fmt.Errorf("parse regex: %w", err)
+	}
+	program, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return 0, fmt.Errorf("compile regex: %w", err)
+	}
+	return len(program.Inst), nil
 }
 
 func (h Header) matches(value string, a Action) bool {

@@ -1,6 +1,10 @@
 package policy
 
-import "bailiwick.dev/bailiwick/identity"
+import (
+	"slices"
+
+	"bailiwick.dev/bailiwick/identity"
+)
 
 // What Decision.By says where no policy decided.
 const (
@@ -174,4 +178,9 @@ type Provider struct {
 	Audiences []string
 	// JWKS are the issuer's public keys as a JSON Web Key Set.
 	JWKS string
+}
+
+// Equal reports whether both are the same provider with the same keys.
+func (p Provider) Equal(o Provider) bool {
+	return p.Name == o.Name && p.Issuer == o.Issuer && p.JWKS == o.JWKS && slices.Equal(p.Audiences, o.Audiences)
 }

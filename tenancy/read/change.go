@@ -13,8 +13,10 @@ import (
 // change says what to write so that a decision is the opposite.
 func (r *Reader) change(q Question, pod tenancy.Backend, d policy.Decision, looks []policy.Look) []string {
 	switch {
-	case d.By == policy.ByTenantFloor || d.By == policy.ByMultiSAN:
+	case d.By == policy.ByTenantFloor || d.By == policy.ByMultiSAN || d.By == policy.ByNoToken:
 		return nil // hidden says what is missing
+	case strings.HasPrefix(d.By, "*/"):
+		return []string{"ask the platform about its policy " + d.By[2:] + ": nothing of a tenant goes before it"}
 	case d.Allowed:
 		return []string{"to refuse it:\n" + r.policy(q, pod, "Deny")}
 	case d.By == policy.ByDefaultDeny:

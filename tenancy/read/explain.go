@@ -230,6 +230,8 @@ func (r *Reader) because(q Question, d policy.Decision, port policy.Port) string
 		return "a certificate with several URI SANs is nobody's"
 	case policy.ByTenantFloor:
 		return "the caller is neither of the service's tenant nor holds a live grant for the port, which no policy can change"
+	case policy.ByNoToken:
+		return "a rule speaks about claims, and the request carries no valid token"
 	case policy.ByDefaultAllow:
 		return "no Allow policy selects the Pod, and the tenant's default lets its own workloads in"
 	case policy.ByDefaultDeny:
@@ -254,9 +256,11 @@ func (r *Reader) looked(a *Answer, pod tenancy.Backend, d policy.Decision, looks
 		standings[s.Policy.Key.Namespace+"/"+s.Policy.Key.Name] = s
 	}
 	for _, look := range looks {
-		l := Looked{Policy: look.Policy, Action: actionName(look.Action == policy.Allow), Outcome: outcome(look, d)}
+		l := Looked{Policy: look.Policy, Action: policyAction(look.Action), Outcome: outcome(look, d)}
 		if s, ok := standings[look.Policy]; ok {
 			l.At = r.place(s.Policy)
+		} else if name, ok := strings.CutPrefix(look.Policy, "*/"); ok && r.scope.platform {
+			l.At = r.place(tenancy.Ref{Kind: tenancy.KindClusterAccessPolicy, Key: tenancy.Key{Source: pod.Pod.Source, Name: name}})
 		}
 		if look.Why == policy.Decided {
 			a.At = l.At
@@ -267,16 +271,17 @@ func (r *Reader) looked(a *Answer, pod tenancy.Backend, d policy.Decision, looks
 	for _, s := range all {
 		name := s.Policy.Key.Namespace + "/" + s.Policy.Key.Name
 		if _, ok := standings[name]; ok {
-			a.Looked = append(a.Looked, Looked{Policy: name, Action: actionName(s.Action == tenancy.Allow), At: r.place(s.Policy), Outcome: aside(s, pod)})
+			a.Looked = append(a.Looked, Looked{Policy: name, Action: objectAction(s.Action), At: r.place(s.Policy), Outcome: aside(s, pod)})
 		}
 	}
 }
 
-func actionName(allow bool) string {
-	if allow {
-		return "Allow"
-	}
-	return "Deny"
+func policyAction(a policy.Action) string {
+	return map[policy.Action]string{policy.Allow: "Allow", policy.Deny: "Deny", policy.Pass: "Pass", policy.Audit: "Audit"}[a]
+}
+
+func objectAction(a tenancy.Action) string {
+	return map[tenancy.Action]string{tenancy.Allow: "Allow", tenancy.Deny: "Deny", tenancy.Pass: "Pass", tenancy.Audit: "Audit"}[a]
 }
 
 func outcome(look policy.Look, d policy.Decision) string {
@@ -287,6 +292,10 @@ func outcome(look policy.Look, d policy.Decision) string {
 		return "names this caller, but " + look.Detail
 	case policy.Overruled:
 		return "matches too, but " + d.By + " is judged before it"
+	case policy.Observes:
+		return "matches, and changes nothing: it only observes"
+	case policy.Passes:
+		return "matches, and leaves it to what is judged behind it"
 	case policy.Decided:
 		return "decides"
 	default:

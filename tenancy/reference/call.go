@@ -1,6 +1,8 @@
 package reference
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -87,19 +89,91 @@ func (w World) MayCall(from identity.Workload, pod tenancy.Key, port uint16, r p
 	if caller != owner && !granted {
 		return false
 	}
-	selected := false
-	for _, action := range []tenancy.Action{tenancy.Deny, tenancy.Allow} {
-		for k, p := range all[tenancy.AccessPolicy](w) {
-			if k.Source != source || k.Namespace != pod.Namespace || p.Action != action || !within(p.MatchLabels, target.Labels) {
-				continue
-			}
-			selected = selected || action == tenancy.Allow
-			if w.decides(p, owner, from, granted, port, http, r) {
-				return action == tenancy.Allow
+	c := call{w: w, owner: owner, from: from, granted: granted && caller != owner, port: port, http: http, request: r}
+	said := append(w.fromPlatform(pod.Namespace, owner), w.fromTenant(pod, owner, settings, target)...)
+	first := func(baseline, platform bool, actions ...tenancy.Action) *saying {
+		for i, s := range said {
+			if s.platform == platform && s.baseline == baseline && slices.Contains(actions, s.action) && c.isAbout(s) {
+				return &said[i]
 			}
 		}
+		return nil
 	}
-	return !selected && caller == owner && settings.DefaultAction == tenancy.AllowWithinTenant
+	selected := slices.ContainsFunc(said, func(s saying) bool { return !s.platform && s.action == tenancy.Allow })
+	if first(false, true, tenancy.Deny) != nil {
+		return false
+	}
+	if s := first(false, true, tenancy.Allow, tenancy.Pass); s != nil && s.action == tenancy.Allow {
+		return true
+	}
+	switch {
+	case first(false, false, tenancy.Deny) != nil:
+		return false
+	case first(false, false, tenancy.Allow) != nil:
+		return true
+	case selected:
+		return false
+	}
+	if s := first(true, true, tenancy.Allow, tenancy.Deny, tenancy.Pass); s != nil {
+		if s.action != tenancy.Pass || !http && asks(s.rule) {
+			return s.action == tenancy.Allow
+		}
+	}
+	return caller == owner && settings.DefaultAction == tenancy.AllowWithinTenant
+}
+
+// saying is one rule that is enforced for a Pod.
+type saying struct {
+	platform, baseline bool
+	action             tenancy.Action
+	// broken is a rule of something invalid: a Deny of everybody, an Allow of nobody.
+	broken bool
+	rule   tenancy.AccessRule
+}
+
+// fromPlatform is what ClusterAccessPolicies say of a namespace, by priority.
+func (w World) fromPlatform(namespace, tenant string) (said []saying) {
+	policies := all[tenancy.ClusterAccessPolicy](w)
+	keys := slices.SortedFunc(maps.Keys(policies), func(a, b tenancy.Key) int {
+		return cmp.Or(cmp.Compare(policies[a].Priority, policies[b].Priority), cmp.Compare(a.Name, b.Name))
+	})
+	_, ns := w.source(namespace)
+	for _, k := range keys {
+		p := policies[k]
+		subject := slices.ContainsFunc(p.Subjects, func(s tenancy.Subject) bool {
+			return s.AllTenants || slices.Contains(s.Tenants, tenant) || slices.Contains(s.Namespaces, namespace) || len(s.Labels) > 0 && within(s.Labels, ns.Labels)
+		})
+		if p.Observe || !subject {
+			continue
+		}
+		for _, r := range p.Rules {
+			said = append(said, saying{platform: true, baseline: p.Baseline, action: r.Action, broken: p.Invalid, rule: r.AccessRule})
+		}
+	}
+	return said
+}
+
+// fromTenant is what AccessPolicies say of a Pod: those of its namespace, and
+// of the tenant's admin namespace those for all of the tenant.
+func (w World) fromTenant(pod tenancy.Key, owner string, settings *tenancy.Tenant, target *tenancy.Pod) (said []saying) {
+	for k, p := range all[tenancy.AccessPolicy](w) {
+		source, _ := w.source(k.Namespace)
+		tenant, _ := w.Tenant(k.Namespace)
+		admin := settings.AdminNamespace == k.Namespace && tenant == owner
+		here := k.Source == pod.Source && k.Namespace == pod.Namespace
+		if k.Source != source || !here && !(p.TenantWide && admin) || p.Observe || !within(p.MatchLabels, target.Labels) {
+			continue
+		}
+		broken := p.Invalid || p.TenantWide && !admin
+		if broken || len(p.Rules) == 0 {
+			said = append(said, saying{action: p.Action, broken: true})
+			continue
+		}
+		for _, r := range p.Rules {
+			said = append(said, saying{action: p.Action, rule: r})
+		}
+	}
+	return said
 }
 
 func within(labels, of map[string]string) bool {
@@ -111,21 +185,39 @@ func within(labels, of map[string]string) bool {
 	return true
 }
 
-// decides tells whether a policy that selects the Pod matches the call.
-func (w World) decides(p *tenancy.AccessPolicy, owner string, from identity.Workload, granted bool, port uint16, http bool, r policy.Request) bool {
-	if p.Invalid {
-		return p.Action == tenancy.Deny
+// call is who calls what how.
+type call struct {
+	w       World
+	owner   string
+	from    identity.Workload
+	granted bool
+	port    uint16
+	http    bool
+	request policy.Request
+}
+
+// asks tells whether a rule asks about requests.
+func asks(r tenancy.AccessRule) bool {
+	return len(r.Methods)+len(r.Paths)+len(r.Hosts)+len(r.Headers)+len(r.NotMethods)+len(r.NotPaths)+len(r.NotHosts) > 0
+}
+
+// isAbout tells whether a rule matches the call.
+func (c call) isAbout(s saying) bool {
+	from := func(sources []tenancy.AccessSource) bool {
+		return slices.ContainsFunc(sources, func(src tenancy.AccessSource) bool { return c.w.comesFrom(src, c.owner, c.from, c.granted) })
 	}
-	return slices.ContainsFunc(p.Rules, func(rule tenancy.AccessRule) bool {
-		source := slices.ContainsFunc(rule.Sources, func(s tenancy.AccessSource) bool { return w.comesFrom(s, owner, from, granted) })
-		if !source || len(rule.Ports) > 0 && !slices.Contains(rule.Ports, port) {
-			return false
-		}
-		if conditions := len(rule.Methods) + len(rule.Paths) + len(rule.Hosts) + len(rule.Headers); !http && conditions > 0 {
-			return p.Action == tenancy.Deny
-		}
-		return matches(rule, p.Action, r)
-	})
+	rule := s.rule
+	switch {
+	case s.broken:
+		return s.action == tenancy.Deny || s.action == tenancy.Pass && !s.baseline
+	case !from(rule.Sources) || from(rule.NotSources):
+		return false
+	case len(rule.Ports) > 0 && !slices.Contains(rule.Ports, c.port) || slices.Contains(rule.NotPorts, c.port):
+		return false
+	case !c.http:
+		return s.action != tenancy.Allow || !asks(rule)
+	}
+	return matches(rule, s.action, c.request)
 }
 
 func (w World) comesFrom(s tenancy.AccessSource, owner string, from identity.Workload, granted bool) bool {
@@ -137,6 +229,10 @@ func (w World) comesFrom(s tenancy.AccessSource, owner string, from identity.Wor
 		return granted
 	case s.SPIFFEID != "":
 		return s.SPIFFEID == from.String()
+	case s.SPIFFEIDPrefix != "":
+		return strings.HasPrefix(from.String(), s.SPIFFEIDPrefix)
+	case s.Plaintext:
+		return false
 	}
 	of := s.Tenant
 	if of == "" {
@@ -166,11 +262,18 @@ func matches(rule tenancy.AccessRule, action tenancy.Action, r policy.Request) b
 			return false
 		}
 	}
-	return (len(rule.Methods) == 0 || slices.Contains(rule.Methods, r.Method)) &&
-		(len(rule.Hosts) == 0 || slices.Contains(rule.Hosts, host)) &&
-		(len(rule.Paths) == 0 || slices.ContainsFunc(rule.Paths, func(p tenancy.PathMatch) bool {
-			base := strings.TrimRight(p.Value, "/")
-			return path == p.Value || p.Prefix && (base == "" || path == base || strings.HasPrefix(path, base+"/") ||
-				action == tenancy.Deny && strings.HasPrefix(path, base+";"))
-		}))
+	on := func(paths []tenancy.PathMatch, deny bool) bool {
+		return slices.ContainsFunc(paths, func(p tenancy.PathMatch) bool {
+			like := policy.Path{Type: policy.Exact, Value: p.Value}
+			if p.Prefix {
+				like.Type = policy.Prefix
+			} else if p.Template {
+				like.Type = policy.Template
+			}
+			return onPath(like, path, deny)
+		})
+	}
+	return (len(rule.Methods) == 0 || slices.Contains(rule.Methods, r.Method)) && !slices.Contains(rule.NotMethods, r.Method) &&
+		(len(rule.Hosts) == 0 || slices.Contains(rule.Hosts, host)) && !slices.Contains(rule.NotHosts, host) &&
+		(len(rule.Paths) == 0 || on(rule.Paths, action == tenancy.Deny)) && !on(rule.NotPaths, false)
 }

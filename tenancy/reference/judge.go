@@ -29,15 +29,7 @@ func Judge(p policy.Port, c Caller, r policy.Request) policy.Decision {
 	}
 	own, granted := isOf(p.Floor.Tenant, c.ID), isOf(p.Floor.Granted, c.ID)
 	stranger := !own && !granted && !c.Plaintext
-	about := func(w policy.Principals) bool {
-		switch {
-		case c.Plaintext:
-			return w.Plaintext
-		case stranger:
-			return w.All
-		}
-		return w.All || w.Granted && !own || slices.Contains(w.IDs, c.ID) || isOf(w.Namespaces, c.ID)
-	}
+	about := func(w policy.Principals) bool { return c.isAmong(w, own, stranger) }
 	first := func(tier policy.Tier, actions ...policy.Action) *policy.Rule {
 		for i, rule := range p.Rules {
 			not := !stranger && about(rule.NotFrom) // whoever is unknown is no exception
@@ -81,6 +73,17 @@ func Judge(p policy.Port, c Caller, r policy.Request) policy.Decision {
 		return policy.Decision{Allowed: true, By: policy.ByDefaultAllow}
 	}
 	return policy.Decision{By: policy.ByDefaultDeny}
+}
+
+// isAmong tells whether principals name the caller.
+func (c Caller) isAmong(w policy.Principals, own, stranger bool) bool {
+	switch {
+	case c.Plaintext:
+		return w.Plaintext
+	case stranger:
+		return w.All
+	}
+	return w.All || w.Granted && !own || slices.Contains(w.IDs, c.ID) || isOf(w.Namespaces, c.ID)
 }
 
 // isOf tells whether an ID is of one of the namespaces.
@@ -162,21 +165,30 @@ func onPath(p policy.Path, path string, deny bool) bool {
 	if p.Type == policy.Prefix && p.Value == "/" {
 		return true
 	}
+	if p.Type == policy.Prefix {
+		rest, ok := strings.CutPrefix(path, p.Value)
+		if ok && (rest == "" || rest[0] == '/' || rest[0] == ';' && deny) {
+			return true
+		}
+		// Where parameters begin before the prefix has ended, the rest may be it.
+		before, _, found := strings.Cut(path, ";")
+		return deny && found && before != "" && strings.HasPrefix(p.Value, before+"/")
+	}
 	if path == "" || path[0] != '/' {
 		return false
 	}
 	want, got := strings.Split(p.Value, "/")[1:], strings.Split(path, "/")[1:]
-	if p.Type == policy.Template && want[len(want)-1] == "{**}" {
+	if want[len(want)-1] == "{**}" {
 		want = want[:len(want)-1]
 		if len(got) <= len(want) || strings.Join(got[len(want):], "/") == "" {
 			return false
 		}
 		got = got[:len(want)]
 	}
-	if deny && p.Type == policy.Template && len(got) == len(want)+1 && got[len(want)] == "" {
+	if deny && len(got) == len(want)+1 && got[len(want)] == "" {
 		got = got[:len(want)]
 	}
-	if len(got) < len(want) || p.Type == policy.Template && len(got) > len(want) {
+	if len(got) != len(want) {
 		return false
 	}
 	for i, w := range want {
@@ -184,7 +196,7 @@ func onPath(p policy.Path, path string, deny bool) bool {
 		if j := strings.IndexByte(g, ';'); deny && j >= 0 && w != "{*}" {
 			g = g[:j]
 		}
-		if w == "{*}" && p.Type == policy.Template && g != "" {
+		if w == "{*}" && g != "" {
 			continue
 		}
 		if g != w {
