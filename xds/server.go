@@ -171,7 +171,8 @@ func (s *Server) GRPC(src identity.Source, trustDomains []string) *grpc.Server {
 		// Envoys ping every 30 s; gRPC's own minimum of 5 min would cut them off.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.ReadBufferSize(4<<10),
+		// None: TLS has one of its own.
+		grpc.ReadBufferSize(0),
 		grpc.WriteBufferSize(64<<10),
 		grpc.MaxRecvMsgSize(s.maxRequest),
 		grpc.MaxConcurrentStreams(16),
