@@ -36,17 +36,22 @@ type world struct {
 // are taken for accepted: which are is the server's to say.
 func newWorld(events []tenancy.Event, clusterDomain string) *world {
 	w := &world{events: events, scope: read.Platform(), domain: clusterDomain}
+	w.model = tenancy.NewModel(tenancy.Config{ClusterDomain: clusterDomain, TrustDomains: domainsOf(events)})
+	for _, ev := range events {
+		w.model.Apply(ev)
+	}
+	return w
+}
+
+// domainsOf are the trust domains that tenants name.
+func domainsOf(events []tenancy.Event) []string {
 	var domains []string
 	for _, ev := range events {
 		if t, ok := ev.Object.(*tenancy.Tenant); ok {
 			domains = append(domains, t.TrustDomain)
 		}
 	}
-	w.model = tenancy.NewModel(tenancy.Config{ClusterDomain: clusterDomain, TrustDomains: domains})
-	for _, ev := range events {
-		w.model.Apply(ev)
-	}
-	return w
+	return domains
 }
 
 // loadDirectory reads a directory once, as serve would at its start.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/policy"
@@ -30,7 +31,15 @@ type Matrix struct {
 	Services []Column `json:"services"`
 	// Cells[i][j] is what caller i may do at service j.
 	Cells [][]string `json:"cells"`
+	// conditions are on what the cells depend that say CellSome, by number of
+	// caller and service.
+	conditions map[[2]int]string
 }
+
+// Conditions is on what a cell depends that says CellSome: equal texts mean the
+// same, under the same Pod labels. It is empty for others, and for a matrix that
+// a server made.
+func (m Matrix) Conditions(caller, service int) string { return m.conditions[[2]int{caller, service}] }
 
 // Caller is a row: a service account that Pods use, or in a tenant's matrix
 // all workloads of another tenant's namespace that holds a grant.
@@ -71,7 +80,7 @@ func (r *Reader) Size() int {
 // Matrix answers for every caller and service port of the scope at once. It is
 // Explain for all requests: a cell is CellSome where that depends on the request.
 func (r *Reader) Matrix() Matrix {
-	m := Matrix{Callers: []Caller{}, Services: []Column{}, Cells: [][]string{}}
+	m := Matrix{Callers: []Caller{}, Services: []Column{}, Cells: [][]string{}, conditions: map[[2]int]string{}}
 	own := r.namespaces()
 	keys := map[Column]tenancy.Key{}
 	for _, ns := range own {
@@ -91,10 +100,12 @@ func (r *Reader) Matrix() Matrix {
 		}
 	}
 	m.Callers = append(m.Callers, r.consumers(&m, keys)...)
-	for _, c := range m.Callers {
+	for i, c := range m.Callers {
 		row := make([]string, len(m.Services))
 		for j, s := range m.Services {
-			row[j] = r.cell(c, s, keys[s])
+			if row[j] = r.cell(c, s, keys[s]); row[j] == CellSome {
+				m.conditions[[2]int{i, j}] = r.conditions(c, s, keys[s])
+			}
 		}
 		m.Cells = append(m.Cells, row)
 	}
@@ -153,10 +164,7 @@ func (r *Reader) cell(c Caller, s Column, key tenancy.Key) string {
 	if len(by) == 0 {
 		return CellEmpty
 	}
-	id := r.workload(c.Namespace, c.Account).String()
-	if c.Account == "*" {
-		id = r.workload(c.Namespace, "").String()
-	}
+	id := r.id(c)
 	least, most := policy.All, policy.None
 	for _, j := range by {
 		if j.extents == nil {
@@ -174,4 +182,24 @@ func (r *Reader) cell(c Caller, s Column, key tenancy.Key) string {
 	default:
 		return CellSome
 	}
+}
+
+// id is that of a caller, or the prefix of all of its namespace.
+func (r *Reader) id(c Caller) string {
+	if c.Account == "*" {
+		return r.workload(c.Namespace, "").String()
+	}
+	return r.workload(c.Namespace, c.Account).String()
+}
+
+func (r *Reader) conditions(c Caller, s Column, key tenancy.Key) string {
+	var all []string
+	for _, j := range r.kinds(key, s.Port).by {
+		if j.conditions == nil {
+			j.conditions = j.port.Conditions()
+		}
+		all = append(all, j.conditions(r.id(c)))
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), "\n")
 }

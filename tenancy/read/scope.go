@@ -63,8 +63,9 @@ type kinds struct {
 
 // judged is one Pod port with what is computed of it once.
 type judged struct {
-	port    policy.Port
-	extents *policy.Extents
+	port       policy.Port
+	extents    *policy.Extents
+	conditions func(id string) string
 }
 
 // New makes a Reader. The cluster domain is that of the server; locate, if it

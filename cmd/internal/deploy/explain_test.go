@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"bailiwick.dev/bailiwick/cmd/internal/mesh"
+	"bailiwick.dev/bailiwick/cmd/internal/preview"
 	"bailiwick.dev/bailiwick/tenancy/kube/kubetest"
 	"bailiwick.dev/bailiwick/tenancy/read"
 )
@@ -93,4 +94,19 @@ func TestExplainFromAnAPIServer(t *testing.T) {
 	require.Equal(t, read.Unknown, a.Verdict)
 	require.Contains(t, strings.Join(a.Unknown, "\n"), "may not read Tenant: ")
 	require.Empty(t, a.Looked)
+
+	// One object over those of the cluster.
+	change := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(change, "deny.yaml"), []byte("apiVersion: bailiwick.dev/v1alpha1\nkind: AccessPolicy\n"+
+		"metadata: {name: nobody, namespace: ask-shop}\nspec: {selector: {}, action: Deny, rules: [{from: [{all: true}]}]}\n"), 0o600))
+	out, err := exec.CommandContext(ctx, binary, "preview", change, "-o", "json", "--kubeconfig", as(kubetest.Admin)).Output()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, 3, exit.ExitCode())
+	var diff preview.Diff
+	require.NoError(t, json.Unmarshal(out, &diff))
+	require.Equal(t, []preview.Call{{From: "ask-web/web", To: "ask-shop/orders:8080", Before: "some", After: "no", Less: true}}, diff.Calls)
+	require.Len(t, diff.Touched, 1)
+	require.Equal(t, "ask-shop/orders", diff.Touched[0].Name)
+	require.Empty(t, diff.Clusters)
 }
