@@ -43,7 +43,7 @@ const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 // endpoints come and go without a new cluster.
 func (b *Builder) Cluster(s *tenancy.ServiceSpec, p *tenancy.PortSpec) (*Resource, error) {
 	name := b.ClusterName(s.Key, p.Port)
-	if s.TrustDomain == "" {
+	if s.TrustDomain == "" && !s.Plain {
 		return nil, fmt.Errorf("build cluster %q: service has no trust domain", name)
 	}
 	if p.Port == 0 {
@@ -61,14 +61,19 @@ func (b *Builder) Cluster(s *tenancy.ServiceSpec, p *tenancy.PortSpec) (*Resourc
 		CircuitBreakers: circuitBreakers(),
 		// The default of 10 % would eject nobody of two.
 		OutlierDetection: &clusterv3.OutlierDetection{MaxEjectionPercent: u32(50)},
-		TransportSocket:  b.upstreamTLS(&pk, s, p),
 	}
-	if p.Protocol.IsHTTP() {
-		c.TypedExtensionProtocolOptions = http2Options(&pk)
-	} else {
+	children := []Child{{Endpoint, name}}
+	if !s.Plain {
+		c.TransportSocket = b.upstreamTLS(&pk, s, p)
+		children = append(children, Child{Secret, bundleName(s.TrustDomain)})
+	}
+	switch {
+	case !p.Protocol.IsHTTP():
 		c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: tcpKeepalive()}
+	case !s.Plain || p.Protocol == tenancy.HTTP2: // other proxies speak HTTP/2 whatever their application does
+		c.TypedExtensionProtocolOptions = http2Options(&pk)
 	}
-	return pk.resource(Cluster, name, c, []Child{{Endpoint, name}, {Secret, bundleName(s.TrustDomain)}}, serviceRef(s.Key))
+	return pk.resource(Cluster, name, c, children, serviceRef(s.Key))
 }
 
 // StaticClusters makes the clusters that every view has: blackhole, which has

@@ -93,7 +93,7 @@ func (p *Publisher) buildPort(s *tenancy.ServiceSpec, port *tenancy.PortSpec, ol
 // sameCluster reports whether clusters and hosts of both specs are equal:
 // everything but the endpoints is.
 func sameCluster(a, b *tenancy.ServiceSpec) bool {
-	return a.Tenant == b.Tenant && a.TrustDomain == b.TrustDomain && a.TLSMinimum13 == b.TLSMinimum13 &&
+	return a.Plain == b.Plain && a.Tenant == b.Tenant && a.TrustDomain == b.TrustDomain && a.TLSMinimum13 == b.TLSMinimum13 &&
 		slices.Equal(a.Accounts, b.Accounts) && slices.Equal(a.VIPs, b.VIPs)
 }
 

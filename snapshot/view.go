@@ -208,7 +208,7 @@ func (p *Publisher) look(v *view, key tenancy.Key) *seen {
 		return nil
 	}
 	spec := p.model.Service(key)
-	if spec == nil || p.model.Bundle(spec.TrustDomain) == nil {
+	if spec == nil || !spec.Plain && p.model.Bundle(spec.TrustDomain) == nil {
 		return nil
 	}
 	now := &seen{sight: sight, built: p.service(spec)}
@@ -295,6 +295,9 @@ func (p *Publisher) withdraw(v *view, key tenancy.Key, old *seen, w *work) {
 		}
 	}
 	domain := old.built.spec.TrustDomain
+	if old.built.spec.Plain {
+		return
+	}
 	if v.domains[domain]--; v.domains[domain] == 0 {
 		delete(v.domains, domain)
 		w.drop(Secret, bundleName(domain))
@@ -310,6 +313,9 @@ func (p *Publisher) contribute(v *view, key tenancy.Key, now *seen, w *work) {
 		w.put(b.claims)
 	}
 	domain := now.built.spec.TrustDomain
+	if now.built.spec.Plain {
+		return
+	}
 	if v.domains[domain]++; v.domains[domain] == 1 {
 		if r := p.bundle(domain); r != nil {
 			w.put(r)

@@ -66,6 +66,7 @@ type spaceKey struct{ source, name string }
 // before its Namespace object, and beside a space of the same name of another
 // source; then only one of them has a tenant.
 type space struct {
+	model        *Model
 	source, name string
 	obj          *Namespace
 	// tenant is the one in force, nil for nobody's.
@@ -149,8 +150,11 @@ type service struct {
 	excess int
 }
 
-// live reports whether the service is somebody's and within limits.
-func (s *service) live() bool { return s.obj != nil && !s.dropped && s.space.tenant != nil }
+// live reports whether the service is somebody's and within limits, or
+// nobody's and shown as plain.
+func (s *service) live() bool {
+	return s.obj != nil && !s.dropped && (s.space.tenant != nil || s.space.model.isPlain(s))
+}
 
 func (s *service) target() target { return target{s.space.name, s.name} }
 

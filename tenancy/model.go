@@ -158,7 +158,7 @@ func same[T any](old, obj *T) bool {
 func (m *Model) makeSpace(k spaceKey) *space {
 	sp := m.spaces[k]
 	if sp == nil {
-		sp = &space{source: k.source, name: k.name}
+		sp = &space{model: m, source: k.source, name: k.name}
 		m.spaces[k] = sp
 	}
 	return sp
@@ -188,9 +188,9 @@ func (m *Model) owned(namespace string) *space {
 }
 
 // liveService finds a service as grants and requests name it, nil if it is not
-// there, nobody's or over its tenant's limit.
+// there, nobody's (and not shown as plain) or over its tenant's limit.
 func (m *Model) liveService(t target) *service {
-	sp := m.owned(t.namespace)
+	sp := m.active(t.namespace)
 	if sp == nil {
 		return nil
 	}

@@ -306,6 +306,8 @@ type ClusterGrantTo struct {
 	Namespace string
 	Service   string
 	Ports     PortSet
+	// Plain services have no sidecar: no tenant has their namespace.
+	Plain bool
 }
 
 // TrustBundle holds the X.509 authorities of the trust domain that its Key's

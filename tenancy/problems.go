@@ -26,6 +26,8 @@ const (
 	ReasonSameTenant = "SameTenant"
 	// ReasonSharedPort is on a grant that opens more than it names.
 	ReasonSharedPort = "SharedTargetPort"
+	// ReasonNotPlain is a tenant's service that is named as plain.
+	ReasonNotPlain = "NotPlain"
 	// ReasonPodPending is on a slice with an endpoint whose Pod has not arrived.
 	ReasonPodPending = "PodPending"
 	// ReasonNotEligible is on a slice with an endpoint whose Pod is finished or
@@ -299,7 +301,7 @@ func (m *Model) clusterGrantProblems(k Key) []Problem {
 			s.opens(to.Ports, opens[at])
 		}
 	}
-	var found []Problem
+	found := m.plainProblems(g)
 	for i, to := range g.obj.To {
 		found = append(found, m.offerProblems(target{to.Namespace, to.Service}, to.Ports, opens[target{namespace: to.Namespace}], i)...)
 	}

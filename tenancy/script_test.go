@@ -182,7 +182,9 @@ func anyRequest(t *rapid.T, ns string) Event {
 
 func anyClusterGrant(t *rapid.T) Event {
 	o := &ClusterServiceGrant{Meta: meta(t), AllTenants: seldom(t, "all"), Tenants: some(t, "tenants", tenants)}
-	o.To = []ClusterGrantTo{{Namespace: pick(t, "namespace", namespaces), Service: pick(t, "service", services), Ports: portSet(t)}}
+	o.To = []ClusterGrantTo{{
+		Namespace: pick(t, "namespace", namespaces), Service: pick(t, "service", services), Ports: portSet(t), Plain: seldom(t, "plain"),
+	}}
 	return event(KindClusterServiceGrant, key("one", "", pick(t, "name", []string{"c1", "c2"})), o)
 }
 

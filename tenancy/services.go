@@ -35,10 +35,11 @@ func (m *Model) Service(k Key) *ServiceSpec {
 }
 
 func (m *Model) spec(s *service) *ServiceSpec {
-	t := s.space.tenant
-	spec := &ServiceSpec{
-		Key: s.key(), Tenant: t.name, TrustDomain: t.now.TrustDomain, TLSMinimum13: t.now.TLSMinimum13,
-		Created: s.obj.Created, Origins: []Ref{s.ref()},
+	spec := &ServiceSpec{Key: s.key(), Plain: true, Created: s.obj.Created, Origins: []Ref{s.ref()}}
+	limit := m.limits.Endpoints
+	if t := s.space.tenant; t != nil {
+		spec.Plain, spec.Tenant, spec.TrustDomain, spec.TLSMinimum13 = false, t.name, t.now.TrustDomain, t.now.TLSMinimum13
+		limit = m.limits.Override(t.now.Limits).Endpoints
 	}
 	spec.VIPs = slices.Clone(s.obj.ClusterIPs)
 	slices.SortFunc(spec.VIPs, netip.Addr.Compare)
@@ -55,10 +56,9 @@ func (m *Model) spec(s *service) *ServiceSpec {
 		}
 	}
 	spec.Accounts = sortedKeys(accounts)
-	limit := m.limits.Override(t.now.Limits).Endpoints
 	s.excess = 0
 	for _, p := range s.obj.Ports {
-		endpoints := endpointsOf(parts, p.Name, s.obj.PublishNotReady)
+		endpoints := endpointsOf(parts, p.Name, s.obj.PublishNotReady, spec.Plain)
 		if len(endpoints) > limit {
 			s.excess = max(s.excess, len(endpoints)-limit)
 			endpoints = endpoints[:limit:limit]
@@ -71,8 +71,8 @@ func (m *Model) spec(s *service) *ServiceSpec {
 // endpointsOf are the endpoints of the service port of that name, sorted and
 // without duplicates. As long as one of them is ready, those that serve while
 // they terminate are draining; when none is, they are all there is and take
-// new connections, as kube-proxy has it.
-func endpointsOf(parts []*slice, port string, notReady bool) []EndpointSpec {
+// new connections, as kube-proxy has it. Endpoints of a plain service need no Pod.
+func endpointsOf(parts []*slice, port string, notReady, plain bool) []EndpointSpec {
 	var all []EndpointSpec
 	for _, sl := range parts {
 		for _, sp := range sl.obj.Ports {
@@ -82,10 +82,10 @@ func endpointsOf(parts []*slice, port string, notReady bool) []EndpointSpec {
 			for i := range sl.obj.Endpoints {
 				e := &sl.obj.Endpoints[i]
 				ready := e.Ready || notReady
-				if sl.pods[i] == nil || !ready && !(e.Serving && e.Terminating) {
+				address, ok := e.address()
+				if !ok || sl.pods[i] == nil && !plain || !ready && !(e.Serving && e.Terminating) {
 					continue
 				}
-				address, _ := e.address()
 				all = append(all, EndpointSpec{Address: netip.AddrPortFrom(address, sp.Port), Draining: !ready, Zone: e.Zone})
 			}
 		}

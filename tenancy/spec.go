@@ -46,7 +46,10 @@ type Sight struct {
 // its shared resources are made from. It is immutable; the Model hands out the
 // same pointer until the content differs.
 type ServiceSpec struct {
-	Key         Key
+	Key Key
+	// Plain services have no sidecar and no tenant: the fields about identity are
+	// empty, and clients speak to them as the application does.
+	Plain       bool
 	Tenant      string
 	TrustDomain string
 	Created     int64

@@ -217,6 +217,7 @@ func (m *Model) settle(asked []*space, commit func()) {
 		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.source, b.source))
 	})
 	m.touchMoved(moved)
+	m.touchPlain(asked)
 	for _, sp := range moved {
 		m.leave(sp)
 	}
@@ -227,6 +228,7 @@ func (m *Model) settle(asked []*space, commit func()) {
 		}
 	}
 	m.touchMoved(moved)
+	m.touchPlain(asked)
 }
 
 // leave makes a space nobody's.

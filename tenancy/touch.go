@@ -175,6 +175,9 @@ func (m *Model) touchRequest(r *request) {
 func (m *Model) touchClusterGrant(g *clusterGrant) {
 	for _, to := range g.obj.To {
 		s := m.liveService(target{to.Namespace, to.Service})
+		if s != nil && s.space.tenant == nil { // which may be what makes it live
+			insertKey(&m.touched.Services, s.key())
+		}
 		for t := range m.covered(g) {
 			for r := range m.requests[wanted{target{to.Namespace, to.Service}, t.name}] {
 				m.check(r.ref())

@@ -58,7 +58,7 @@ func (m *Model) granted(from *space, s *service) PortSet {
 			continue
 		}
 		for _, to := range g.obj.To {
-			if to.Namespace == s.space.name && to.Service == s.name {
+			if to.Namespace == s.space.name && to.Service == s.name && to.Plain == (s.space.tenant == nil) {
 				live = append(live, to.Ports)
 			}
 		}
@@ -69,7 +69,7 @@ func (m *Model) granted(from *space, s *service) PortSet {
 		}
 		return []PortSet{r.obj.Ports}
 	})
-	if len(requested) > 0 {
+	if len(requested) > 0 && s.space.tenant != nil {
 		offered := portsOf(s.space.grantsFor[s.name], func(g *grant) []PortSet { return g.offers(from, s.name) })
 		for _, r := range requested {
 			for _, o := range offered {
@@ -258,7 +258,11 @@ func (m *Model) eachViewer(s *service, f func(ViewKey)) {
 	if !s.live() {
 		return
 	}
+	m.eachConsumer(s, true, func(sp *space, _ Sight) { f(sp.view()) })
 	t := s.space.tenant
+	if t == nil {
+		return
+	}
 	look := func(ns string) {
 		v := ViewKey{t.name, ns}
 		if _, ok := m.see(v, s); ok {
@@ -274,5 +278,4 @@ func (m *Model) eachViewer(s *service, f func(ViewKey)) {
 			look(ns)
 		}
 	}
-	m.eachConsumer(s, true, func(sp *space, _ Sight) { f(sp.view()) })
 }

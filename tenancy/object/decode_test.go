@@ -140,8 +140,8 @@ status: {conditions: [{type: Accepted, status: "True", reason: Accepted, message
 				To: []tenancy.GrantTo{{Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80, 443}}}, {Service: "r", Ports: tenancy.PortSet{All: true}}}}},
 		"request": {ours + "kind: ServiceRequest\n" + head + "spec: {to: {namespace: ns, service: s, ports: [80]}, expiresAt: \"2027-01-31T13:00:00+01:00\"}\n",
 			&tenancy.ServiceRequest{Meta: ends, Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}}},
-		"cluster grant": {ours + "kind: ClusterServiceGrant\nmetadata: {name: x}\nspec: {tenants: [a], to: [{namespace: ns, service: s, ports: [80]}], expiresAt: \"2027-01-31T12:00:00Z\"}\n",
-			&tenancy.ClusterServiceGrant{Meta: ends, Tenants: []string{"a"}, To: []tenancy.ClusterGrantTo{{Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}}}}},
+		"cluster grant": {ours + "kind: ClusterServiceGrant\nmetadata: {name: x}\nspec: {tenants: [a], to: [{namespace: ns, service: s, ports: [80], plain: true}], expiresAt: \"2027-01-31T12:00:00Z\"}\n",
+			&tenancy.ClusterServiceGrant{Meta: ends, Tenants: []string{"a"}, To: []tenancy.ClusterGrantTo{{Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}, Plain: true}}}},
 		"cluster grant for all": {ours + "kind: ClusterServiceGrant\nmetadata: {name: x}\nspec: {allTenants: true, to: [{namespace: ns, service: s, all: true}]}\n",
 			&tenancy.ClusterServiceGrant{AllTenants: true, To: []tenancy.ClusterGrantTo{{Namespace: "ns", Service: "s", Ports: tenancy.PortSet{All: true}}}}},
 		"policy": {ours + "kind: AccessPolicy\n" + head + `spec:

@@ -77,7 +77,9 @@ func FromClusterServiceGrant(in *v1alpha1.ClusterServiceGrant) (*tenancy.Cluster
 	}
 	if at := spec.Child("to"); required(p, at, in.Spec.To, maxList) {
 		for i, to := range in.Spec.To {
-			out.To = append(out.To, namespacedService(p, at.Index(i), to))
+			one := namespacedService(p, at.Index(i), to.NamespacedService)
+			one.Plain = to.Plain
+			out.To = append(out.To, one)
 		}
 	}
 	if errs := p.errors(); len(errs) > 0 {

@@ -103,22 +103,33 @@ func (w World) sees(namespace string, svc tenancy.Key, port uint16) (tenancy.Gra
 	owner, _ := w.Tenant(svc.Namespace)
 	source, _ := w.source(svc.Namespace)
 	switch {
-	case settings == nil || owner == "" || source != svc.Source:
+	case settings == nil || source != svc.Source:
 		return 0, false
+	case owner == "": // only what the platform shows as plain
+		return tenancy.Granted, w.clusterGranted(viewer, svc, port, true)
 	case namespace == svc.Namespace:
 		return tenancy.OwnNamespace, true
 	case viewer == owner:
 		return tenancy.OwnTenant, settings.Visibility == tenancy.VisibleInTenant
 	}
+	if w.clusterGranted(viewer, svc, port, false) {
+		return tenancy.Granted, true
+	}
+	return tenancy.Granted, w.requested(namespace, svc, port) && w.granted(viewer, namespace, svc, port)
+}
+
+// clusterGranted tells whether the platform shows a service port to a tenant, as
+// plain or not.
+func (w World) clusterGranted(viewer string, svc tenancy.Key, port uint16, plain bool) bool {
 	for _, g := range all[tenancy.ClusterServiceGrant](w) {
 		for _, to := range g.To {
-			if (g.AllTenants || slices.Contains(g.Tenants, viewer)) &&
+			if to.Plain == plain && (g.AllTenants || slices.Contains(g.Tenants, viewer)) &&
 				to.Namespace == svc.Namespace && to.Service == svc.Name && to.Ports.Has(port) {
-				return tenancy.Granted, true
+				return true
 			}
 		}
 	}
-	return tenancy.Granted, w.requested(namespace, svc, port) && w.granted(viewer, namespace, svc, port)
+	return false
 }
 
 func (w World) requested(namespace string, svc tenancy.Key, port uint16) bool {

@@ -207,11 +207,23 @@ type ClusterServiceGrantSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
-	To []NamespacedService `json:"to"`
+	To []ClusterGrantService `json:"to"`
 	// ExpiresAt is when the grant ends, as if it were removed.
 	//
 	// +optional
 	ExpiresAt Timestamp `json:"expiresAt,omitempty"`
+}
+
+// ClusterGrantService names a service that a cluster grant shows.
+type ClusterGrantService struct {
+	NamespacedService `json:",inline"`
+	// Plain services have no sidecar, such as default/kubernetes: proxies reach
+	// whatever address their EndpointSlices have, without mTLS, and whoever sees
+	// them may call them as far as we are concerned. It is for services of
+	// namespaces that no tenant has; of others it shows nothing.
+	//
+	// +optional
+	Plain bool `json:"plain,omitempty"`
 }
 
 // ClusterServiceGrantList is what the API server answers to a list.

@@ -25,6 +25,7 @@ func TestCapture(t *testing.T) {
 	t.Run("Another tenant", w.anotherTenant)
 	t.Run("AllowAny", w.allowAny)
 	t.Run("Exclusions", w.exclusions)
+	t.Run("Without a sidecar", w.withoutSidecar)
 	t.Run("Settings", w.outboundPolicyChanges)
 	t.Run("Without Envoy", w.withoutEnvoy)
 	t.Run("Clean", w.clean)
