@@ -63,14 +63,22 @@ type keeper struct {
 func (k *keeper) run(ctx context.Context) error {
 	ticker := time.NewTicker(keepEvery)
 	defer ticker.Stop()
+	failing := "" // what was said last, so that it is said once
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		if err := k.pass(ctx); err != nil && ctx.Err() == nil {
+		err := k.pass(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err == nil && failing != "":
+			k.log.Info("conditions of objects are up to date again")
+			failing = ""
+		case err != nil && err.Error() != failing:
 			k.log.Warn("conditions of objects are not up to date", "err", err)
+			failing = err.Error()
 		}
 	}
 }

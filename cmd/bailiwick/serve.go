@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -19,8 +18,8 @@ import (
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/snapshot"
 	"bailiwick.dev/bailiwick/tenancy"
-	"bailiwick.dev/bailiwick/tenancy/condition"
 	"bailiwick.dev/bailiwick/tenancy/guard"
+	"bailiwick.dev/bailiwick/tenancy/kube/status"
 	"bailiwick.dev/bailiwick/tenancy/object"
 	"bailiwick.dev/bailiwick/xds"
 )
@@ -42,9 +41,9 @@ type serveConfig struct {
 	svidMaxTTL    time.Duration
 	quiet, max    time.Duration
 	maxRemoval    float64
-	replica       string
-	logLevel      string
-	logFormat     string
+	replicaFlags
+	logLevel  string
+	logFormat string
 }
 
 func newServeCommand() *cobra.Command {
@@ -96,7 +95,7 @@ begins to answer proxies only then.`,
 	f.DurationVar(&c.quiet, "debounce-quiet", snapshot.DefaultQuiet, "how long a tenant's burst must pause before it is built")
 	f.DurationVar(&c.max, "debounce-max", snapshot.DefaultMax, "how long a tenant's burst may be gathered at most")
 	f.Float64Var(&c.maxRemoval, "max-removal", guard.DefaultShare, "`SHARE` of the objects of a kind (above 20 objects) whose removal at once is held until confirmed; 1 holds Tenants only")
-	f.StringVar(&c.replica, "replica", "", "`NAME` of this server among its replicas (default: the host's name)")
+	c.replicaFlags.add(f)
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -191,6 +190,8 @@ type server struct {
 	objects   source
 	feed      *feed
 	keeper    *keeper
+	// fleet is nil where statuses are not written.
+	fleet     *status.Fleet
 	listeners struct{ xds, health, admin net.Listener }
 }
 
@@ -201,7 +202,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	if c.proxySVID == "sds" {
 		svid = snapshot.SDSSVID
 	}
-	board := condition.NewBoard(time.Now)
+	board := c.board()
 	var err error
 	s.publisher, err = snapshot.NewPublisher(snapshot.Config{
 		Model: tenancy.NewModel(tenancy.Config{
@@ -232,25 +233,6 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 		return nil, err
 	}
 	return s, s.listen()
-}
-
-// keep makes what stands between the source and the publisher, and what keeps
-// the conditions of objects.
-func (s *server) keep(board *condition.Board) error {
-	s.feed = &feed{board: board, publisher: s.publisher}
-	var err error
-	s.feed.guard, err = guard.New(guard.Config{Next: s.feed.absorb, Share: s.config.maxRemoval, Logger: s.log, Registerer: s.registry})
-	if err != nil {
-		return fmt.Errorf("make the guard of removals: %w", err)
-	}
-	replica := s.config.replica
-	if replica == "" {
-		if replica, err = os.Hostname(); err != nil {
-			return fmt.Errorf("find the host's name (give --replica NAME): %w", err)
-		}
-	}
-	s.keeper = &keeper{replica: replica, board: board, publisher: s.publisher, streams: s.xds.Streams, guard: s.feed.guard, log: s.log}
-	return nil
 }
 
 // options of decoding: a panic over an object is counted and logged.
@@ -291,6 +273,9 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.feedBundles(ctx) })
 	g.Go(func() error { return s.objects.run(ctx, newSink(s.feed, s.log)) })
 	g.Go(func() error { return s.keeper.run(ctx) })
+	if s.fleet != nil {
+		g.Go(func() error { return s.fleet.Run(ctx) })
+	}
 	g.Go(func() error { return s.serveHTTP(ctx, "health", s.listeners.health, s.healthHandler()) })
 	if s.listeners.admin != nil {
 		g.Go(func() error { return s.serveHTTP(ctx, "admin", s.listeners.admin, s.adminHandler()) })

@@ -15,7 +15,8 @@ import (
 // Board knows the objects that have conditions. Its methods may be called by
 // anybody and do not block.
 type Board struct {
-	clock func() time.Time
+	clock  func() time.Time
+	settle time.Duration
 
 	mu      sync.Mutex
 	objects map[tenancy.Ref]*entry // guarded by mu
@@ -38,9 +39,11 @@ type entry struct {
 	again bool
 }
 
-// NewBoard makes an empty Board that takes the time from clock.
-func NewBoard(clock func() time.Time) *Board {
-	return &Board{clock: clock, objects: map[tenancy.Ref]*entry{}, problems: map[tenancy.Ref][]tenancy.Problem{}}
+// NewBoard makes an empty Board that takes the time from clock. Of an object that
+// changed nothing is said before settle has passed: for sources that tell its
+// errors after its events.
+func NewBoard(clock func() time.Time, settle time.Duration) *Board {
+	return &Board{clock: clock, settle: settle, objects: map[tenancy.Ref]*entry{}, problems: map[tenancy.Ref][]tenancy.Problem{}}
 }
 
 func has(kind tenancy.Kind) bool { return slices.Contains(Kinds(), kind) }
@@ -72,8 +75,8 @@ func (b *Board) Apply(events []tenancy.Event) {
 	}
 }
 
-// Errors says what is wrong with an object as it is written, or with no errors
-// that nothing is. Of an object without an event, because nothing of it can be
+// Errors says what is wrong with an object as it is written, in that generation,
+// or with no errors that nothing is any more. Of an object without an event, because nothing of it can be
 // honoured, this is all that is known.
 func (b *Board) Errors(ref tenancy.Ref, generation int64, errs []object.FieldError) {
 	b.mu.Lock()
@@ -86,7 +89,9 @@ func (b *Board) Errors(ref tenancy.Ref, generation int64, errs []object.FieldErr
 		delete(b.objects, ref)
 		return
 	}
-	e.errors, e.generation = errs, generation
+	if e.errors = errs; len(errs) > 0 {
+		e.generation = generation
+	}
 }
 
 // Problems takes what the model says of objects; see snapshot.Config.
@@ -140,10 +145,11 @@ type Said struct {
 func (b *Board) Say(fleet *Fleet, mark uint64) []Said {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.clock().UTC().Truncate(time.Second)
+	clock := b.clock()
+	now := clock.UTC().Truncate(time.Second)
 	var out []Said
 	for ref, e := range b.objects {
-		if e.step > mark {
+		if e.step > mark || clock.Sub(e.since) < b.settle {
 			continue
 		}
 		after, changed := Merge(e.said, Of(Facts{

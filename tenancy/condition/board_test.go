@@ -28,7 +28,7 @@ type world struct {
 
 func newWorld() *world {
 	n := &now{time.Unix(100, 0)}
-	return &world{tenancy.NewModel(tenancy.Config{ClusterDomain: "cluster.local", TrustDomains: []string{"t.example"}}), NewBoard(n.clock), n}
+	return &world{tenancy.NewModel(tenancy.Config{ClusterDomain: "cluster.local", TrustDomains: []string{"t.example"}}), NewBoard(n.clock, 0), n}
 }
 
 func (w *world) apply(events ...tenancy.Event) {

@@ -33,6 +33,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&AccessPolicy{}, &AccessPolicyList{},
 		&ClusterAccessPolicy{}, &ClusterAccessPolicyList{},
 		&PeerTLS{}, &PeerTLSList{},
+		&ProxyReport{}, &ProxyReportList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion())
 	return nil

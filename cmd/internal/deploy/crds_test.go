@@ -150,6 +150,9 @@ func TestKindsAreConventional(t *testing.T) {
 	short := map[string]string{}
 	for _, crd := range crds {
 		kind, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "kind")
+		if kind == "ProxyReport" {
+			continue // written by servers for each other: nobody's wish, nothing to accept
+		}
 		categories, _, _ := unstructured.NestedStringSlice(crd.Object, "spec", "names", "categories")
 		require.Equal(t, []string{"bailiwick"}, categories, kind)
 		names, _, _ := unstructured.NestedStringSlice(crd.Object, "spec", "names", "shortNames")

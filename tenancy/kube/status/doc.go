@@ -2,7 +2,7 @@
 // their streams lack, and where conditions are written into the status of
 // objects.
 //
-// Each replica keeps one ConfigMap in the server's namespace with its
+// Each replica keeps one ProxyReport in the server's namespace with its
 // condition.Report: exceptions only. The one that holds the Lease sums them up
 // and writes. The Lease is also where an operator confirms removals that are
 // held, for all replicas at once.

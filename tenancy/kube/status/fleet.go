@@ -11,10 +11,10 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -22,19 +22,16 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"bailiwick.dev/bailiwick/tenancy/condition"
+	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
 // Names that others may rely on.
 const (
 	// FieldManager owns what is written here.
 	FieldManager = "bailiwick-status"
-	// ReportLabel marks the ConfigMaps of reports.
-	ReportLabel = "bailiwick.dev/report"
 	// ConfirmAnnotation on the Lease holds a time (RFC 3339): removals that were
 	// held before it are meant.
 	ConfirmAnnotation = "bailiwick.dev/confirm-removals"
-
-	reportKey = "report.json"
 )
 
 // Config says where and as whom. All but the times are required.
@@ -64,8 +61,7 @@ type Fleet struct {
 	// own is the last report written, at written.
 	own     condition.Report
 	written time.Time
-	// seen are the reports of all, by name of the ConfigMap, and when they last
-	// moved.
+	// seen are the reports of all, by name, and when they last moved.
 	seen map[string]sighting
 
 	mu      sync.Mutex
@@ -120,7 +116,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	gone, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	err := f.client.CoreV1().ConfigMaps(f.cfg.Namespace).Delete(gone, f.reportName(f.cfg.Replica), metav1.DeleteOptions{})
+	err := f.reports().Delete(gone, f.name(), metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		f.cfg.Logger.Warn("the report of this replica stays until it is out of date", "err", err)
 	}
@@ -144,9 +140,14 @@ func (f *Fleet) Term() uint64 {
 	return f.leading
 }
 
-func (f *Fleet) reportName(replica string) string {
-	return "bailiwick-report-" + strings.ToLower(replica)
+// reports is where the replicas keep their ProxyReports.
+func (f *Fleet) reports() dynamic.ResourceInterface {
+	gvr := schema.GroupVersionResource{Group: v1alpha1.Group, Version: v1alpha1.Version, Resource: "proxyreports"}
+	return f.dynamic.Resource(gvr).Namespace(f.cfg.Namespace)
 }
+
+// name is that of this replica's report.
+func (f *Fleet) name() string { return strings.ToLower(f.cfg.Replica) }
 
 // Share publishes the report of this replica, if it says something new, fresh is
 // set or it has been a while, and returns those of all replicas that run.
@@ -169,40 +170,49 @@ func (f *Fleet) publish(ctx context.Context, own condition.Report) error {
 	if err != nil {
 		return err
 	}
-	apply := corev1ac.ConfigMap(f.reportName(f.cfg.Replica), f.cfg.Namespace).
-		WithLabels(map[string]string{ReportLabel: "replica"}).WithData(map[string]string{reportKey: string(data)})
-	_, err = f.client.CoreV1().ConfigMaps(f.cfg.Namespace).Apply(ctx, apply, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
-	if err != nil {
-		return fmt.Errorf("write this replica's report %s/%s: %w", f.cfg.Namespace, *apply.Name, err)
+	proxies, lacking := int64(0), int64(0)
+	for _, p := range own.Places {
+		proxies += int64(p.Proxies)
+		lacking += int64(min(p.Proxies, p.Pending+p.Refused))
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"proxies": proxies, "lacking": lacking, "report": string(data)}}
+	u.SetAPIVersion(v1alpha1.Group + "/" + v1alpha1.Version)
+	u.SetKind("ProxyReport")
+	u.SetNamespace(f.cfg.Namespace)
+	u.SetName(f.name())
+	if _, err := f.reports().Apply(ctx, f.name(), u, metav1.ApplyOptions{FieldManager: FieldManager, Force: true}); err != nil {
+		return fmt.Errorf("write this replica's ProxyReport %s/%s: %w", f.cfg.Namespace, f.name(), err)
 	}
 	return nil
 }
 
 // others reads the reports of all replicas that run, with this one's as it is now.
 func (f *Fleet) others(ctx context.Context, own condition.Report, now time.Time) ([]condition.Report, error) {
-	list, err := f.client.CoreV1().ConfigMaps(f.cfg.Namespace).List(ctx, metav1.ListOptions{LabelSelector: ReportLabel})
+	list, err := f.reports().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("read the reports of all replicas in %s: %w", f.cfg.Namespace, err)
 	}
 	all := []condition.Report{own}
 	there := map[string]sighting{}
 	for i := range list.Items {
-		cm := &list.Items[i]
-		if cm.Name == f.reportName(f.cfg.Replica) {
+		u := &list.Items[i]
+		name := u.GetName()
+		if name == f.name() {
 			continue
 		}
-		s, known := f.seen[cm.Name]
-		if !known || s.version != cm.ResourceVersion {
-			s = sighting{cm.ResourceVersion, now}
+		s, known := f.seen[name]
+		if !known || s.version != u.GetResourceVersion() {
+			s = sighting{u.GetResourceVersion(), now}
 		}
-		there[cm.Name] = s
-		r, err := condition.DecodeReport([]byte(cm.Data[reportKey]))
+		there[name] = s
+		text, _, _ := unstructured.NestedString(u.Object, "report") // the schema says that it is there
+		r, err := condition.DecodeReport([]byte(text))
 		switch {
 		case now.Sub(s.moved) > 60*f.cfg.Heartbeat:
-			f.bury(ctx, cm)
+			f.bury(ctx, u)
 		case now.Sub(s.moved) > 3*f.cfg.Heartbeat: // its streams are gone, or it cannot tell
 		case err != nil:
-			f.cfg.Logger.Warn("a replica's report cannot be read", "config_map", cm.Name, "err", err)
+			f.cfg.Logger.Warn("a replica's report cannot be read", "report", name, "err", err)
 		default:
 			all = append(all, r)
 		}
@@ -213,10 +223,11 @@ func (f *Fleet) others(ctx context.Context, own condition.Report, now time.Time)
 }
 
 // bury removes the report of a replica that is long gone, as it was read.
-func (f *Fleet) bury(ctx context.Context, cm *corev1.ConfigMap) {
-	only := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &cm.UID, ResourceVersion: &cm.ResourceVersion}}
-	if err := f.client.CoreV1().ConfigMaps(cm.Namespace).Delete(ctx, cm.Name, only); err != nil && !apierrors.IsNotFound(err) {
-		f.cfg.Logger.Warn("the report of a replica that is gone stays", "config_map", cm.Name, "err", err)
+func (f *Fleet) bury(ctx context.Context, u *unstructured.Unstructured) {
+	uid, version := u.GetUID(), u.GetResourceVersion()
+	only := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}}
+	if err := f.reports().Delete(ctx, u.GetName(), only); err != nil && !apierrors.IsNotFound(err) {
+		f.cfg.Logger.Warn("the report of a replica that is gone stays", "report", u.GetName(), "err", err)
 	}
 }
 

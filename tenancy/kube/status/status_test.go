@@ -158,7 +158,7 @@ func (b *bed) say(f *Fleet, board *condition.Board, own condition.Report) {
 }
 
 func applied(refs ...tenancy.Ref) *condition.Board {
-	board := condition.NewBoard(time.Now)
+	board := condition.NewBoard(time.Now, 0)
 	for _, ref := range refs {
 		board.Apply([]tenancy.Event{{Ref: ref, Object: &tenancy.AccessPolicy{}, Generation: 1}})
 	}
@@ -209,9 +209,9 @@ func TestLossOfTheLeaseLosesNoCondition(t *testing.T) {
 	require.Equal(t, "True/Programmed@1", b.programmed(bad))
 
 	stopSecond()
-	maps, err := b.client.CoreV1().ConfigMaps(b.system).List(b.ctx, metav1.ListOptions{LabelSelector: ReportLabel})
+	reports, err := second.reports().List(b.ctx, metav1.ListOptions{})
 	require.NoError(t, err)
-	require.Len(t, maps.Items, 1, "who ends in order takes its report with it")
+	require.Len(t, reports.Items, 1, "who ends in order takes its report with it")
 	gate.Open()
 	b.until("the first leads again at once", func() bool { return first.Term() != 0 })
 }
