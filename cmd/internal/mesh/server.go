@@ -23,7 +23,8 @@ type ServerConfig struct {
 	Binary string
 	// Dir is where its certificate and its log go; it is made if need be.
 	Dir string
-	// ConfigDir is the directory of objects that it serves.
+	// ConfigDir is the directory of objects that it serves; empty where Args name
+	// another source.
 	ConfigDir string
 	// CA issues its certificate and gives the trust bundles of all domains.
 	CA *CA
@@ -86,10 +87,13 @@ func StartServer(ctx context.Context, config ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	s.argv = []string{
-		config.Binary, "serve", "--config-dir", config.ConfigDir,
+		config.Binary, "serve",
 		"--xds-address", s.XDS.String(), "--health-address", s.Health.String(), "--admin-address", s.Admin.String(),
 		"--cert", filepath.Join(config.Dir, CertFile), "--key", filepath.Join(config.Dir, KeyFile),
 		"--allow-loopback-endpoints",
+	}
+	if config.ConfigDir != "" {
+		s.argv = append(s.argv, "--config-dir", config.ConfigDir)
 	}
 	for _, td := range domains {
 		s.argv = append(s.argv, "--trust-bundle", td+"="+config.CA.BundleFile(td))

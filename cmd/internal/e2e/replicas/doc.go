@@ -1,0 +1,2 @@
+// Package replicas holds tests of several servers over one API server.
+package replicas

@@ -1,0 +1,158 @@
+package replicas
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"bailiwick.dev/bailiwick/cmd/internal/mesh"
+	"bailiwick.dev/bailiwick/tenancy/kube/kubetest"
+	"bailiwick.dev/bailiwick/xds/adsclient"
+)
+
+const late = "late.acme-web.svc.cluster.local:8080"
+
+func service(name string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: acme-web}\nspec: {ports: [{name: http, port: 8080}]}\n", name)
+}
+
+func (f *fixture) apply(text string) {
+	f.t.Helper()
+	objects, err := kubetest.Parse([]byte(text))
+	require.NoError(f.t, err)
+	require.NoError(f.t, f.cluster.Apply(f.ctx, kubetest.Admin, objects...))
+}
+
+// Two servers, with no more rights than deploy/base gives them, are one: they
+// serve the same bytes, a proxy that moves is sent nothing, and when the one that
+// writes statuses is killed the other goes on where it was.
+func TestTwoReplicasAreOne(t *testing.T) {
+	f := setUp(t)
+	first, second := f.serve("first"), f.serve("second")
+	moving, staying := f.connect(first), f.connect(second)
+	f.until("both proxies have the same", func() error {
+		a, b := moving.has(), staying.has()
+		if len(a) < 10 || len(a) != len(b) {
+			return fmt.Errorf("they have %d and %d resources", len(a), len(b))
+		}
+		return nil
+	})
+	require.Equal(t, staying.has(), moving.has(), "byte for byte")
+	f.says("accesspolicies", "acme-web", "web-for-all", "Programmed", "True/Programmed@1")
+	f.says("accesspolicies", "acme-shop", "orders-from-web", "Programmed", "Unknown/NoProxies@1")
+	f.says("servicerequests", "acme-shop", "logs", "ResolvedRefs", "True/ResolvedRefs@1")
+	f.says("tenants", "", "acme", "Programmed", "True/Programmed@1")
+
+	moving.Disconnect()
+	before := len(moving.Log())
+	moving.to.Store(second)
+	require.NoError(t, moving.Reconnect(f.ctx, adsclient.Reconnection{Fresh: true}))
+	f.apply(service("late"))
+	f.knows(moving, late, true)
+	f.knows(staying, late, true)
+	for _, m := range moving.Log()[before:] {
+		for _, r := range m.Resources {
+			require.True(t, strings.Contains(r.Name, "late") || strings.Contains(string(r.Value()), "late"), "%s %s was sent again", m.TypeURL, r.Name)
+		}
+		require.Empty(t, m.Removed)
+	}
+
+	var holder string
+	f.until("somebody holds the Lease", func() (err error) { holder, err = f.holder(); return err })
+	other := map[string]string{"first": "second", "second": "first"}[holder]
+	_, was := f.status("accesspolicies", "acme-shop", "orders-from-web")
+	f.servers[holder].Kill()
+	f.until("the other holds the Lease", func() error {
+		if now, err := f.holder(); err != nil || now != other {
+			return fmt.Errorf("%s does, %w", now, errors.Join(err, errors.New("still")))
+		}
+		return nil
+	})
+	_, err := f.resource("accesspolicies", "acme-web").Patch(f.ctx, "web-for-all", types.MergePatchType,
+		[]byte(`{"spec":{"rules":[{"from":[{"all":true}],"methods":["GET"]}]}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	f.says("accesspolicies", "acme-web", "web-for-all", "Accepted", "True/Accepted@2")
+	_, is := f.status("accesspolicies", "acme-shop", "orders-from-web")
+	require.Equal(t, was, is, "what did not change is not written again")
+	f.says("servicerequests", "acme-shop", "logs", "Programmed", "Unknown/NoProxies@1")
+
+	f.noWordOfOthers()
+}
+
+// noWordOfOthers checks that no status names a thing of another tenant, but what
+// stands in the object itself.
+func (f *fixture) noWordOfOthers() {
+	f.t.Helper()
+	for _, plural := range []string{"servicegrants", "servicerequests", "accesspolicies"} {
+		list, err := f.resource(plural, "").List(f.ctx, metav1.ListOptions{})
+		require.NoError(f.t, err)
+		require.NotEmpty(f.t, list.Items)
+		for _, u := range list.Items {
+			status, err := json.Marshal(u.Object["status"])
+			require.NoError(f.t, err)
+			spec, err := json.Marshal(u.Object["spec"])
+			require.NoError(f.t, err)
+			for _, tenant := range []string{"acme", "globex"} {
+				if !strings.HasPrefix(u.GetNamespace(), tenant) && !strings.Contains(string(spec), tenant) {
+					require.NotContains(f.t, string(status), tenant, u.GetName())
+				}
+			}
+		}
+	}
+}
+
+// Whoever deletes a Tenant that namespaces belong to, by mistake, changes nothing
+// for its proxies; said on the Lease that it is meant, it goes at all replicas.
+func TestDeletedTenantIsHeldUntilConfirmed(t *testing.T) {
+	f := setUp(t)
+	first, second := f.serve("first"), f.serve("second")
+	p := f.connect(first)
+	const orders = "orders.acme-web.svc.cluster.local:8080"
+	f.knows(p, orders, true)
+
+	tenants := f.resource("tenants", "")
+	_, err := tenants.Patch(f.ctx, "acme", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	require.NoError(t, tenants.Delete(f.ctx, "acme", metav1.DeleteOptions{}))
+	held := func(s *mesh.Server, want int) {
+		f.until(fmt.Sprintf("%d removals are held", want), func() error {
+			raw, err := s.Dump(f.ctx, "/status")
+			if err != nil {
+				return err
+			}
+			var got struct{ Held []struct{ Kind, Name string } }
+			if err := json.Unmarshal(raw, &got); err != nil || len(got.Held) != want {
+				return fmt.Errorf("held are %v, %w", got.Held, errors.Join(err, errors.New("not yet")))
+			}
+			return nil
+		})
+	}
+	held(first, 1)
+	held(second, 1)
+	f.apply(service("late"))
+	f.knows(p, late, true)
+	f.knows(p, orders, true)
+
+	leases := f.objects.Resource(schema.GroupVersionResource{Group: "coordination.k8s.io", Version: "v1", Resource: "leases"}).Namespace(system)
+	f.until("it is confirmed on the Lease", func() error {
+		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"bailiwick.dev/confirm-removals":%q}}}`, time.Now().Add(time.Second).UTC().Format(time.RFC3339))
+		_, err := leases.Patch(f.ctx, "bailiwick", types.MergePatchType, patch, metav1.PatchOptions{})
+		return err
+	})
+	held(first, 0)
+	held(second, 0)
+	f.until("its proxy has nothing any more", func() error {
+		if names := p.Names(mesh.ClusterType); len(names) > 0 {
+			return fmt.Errorf("it knows %v", names)
+		}
+		return nil
+	})
+}
