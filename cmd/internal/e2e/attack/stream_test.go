@@ -13,6 +13,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/stretchr/testify/require"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -323,4 +324,94 @@ func debugPorts(w *world) {
 	text, err := w.run("serve", "--config-dir", w.dir, "--cert", "c", "--key", "k", "--trust-bundle", "a.example=b", "--admin-address", "0.0.0.0:0")
 	require.Error(w.t, err)
 	require.Contains(w.t, text, "want a loopback IP address")
+}
+
+// answer is an answer to a response that there was not.
+func answer(p adsclient.Protocol, failed bool) proto.Message {
+	var detail *statuspb.Status
+	if failed {
+		detail = &statuspb.Status{Code: int32(codes.InvalidArgument), Message: "globex-shop/orders is invalid"}
+	}
+	if p == adsclient.SotW {
+		return &discoveryv3.DiscoveryRequest{TypeUrl: snapshot.Cluster.URL(), ResponseNonce: "1", VersionInfo: "1", ErrorDetail: detail}
+	}
+	return &discoveryv3.DeltaDiscoveryRequest{TypeUrl: snapshot.Cluster.URL(), ResponseNonce: "1", ErrorDetail: detail}
+}
+
+// liar NACKs whatever it gets, in the victim's name.
+func liar(w *world) {
+	w.unansweredBy(func(*adsclient.Message) adsclient.Verdict {
+		return adsclient.Nack("Error adding/updating cluster(s) orders.globex-shop.svc.cluster.local:8080: spiffe://globex.example is invalid\nACCESS GRANTED")
+	})
+}
+
+// mute answers nothing.
+func mute(w *world) {
+	w.unansweredBy(func(*adsclient.Message) adsclient.Verdict { return adsclient.Hold() })
+}
+
+// unansweredBy has proxies of both sides of the grant behave badly, and requires
+// that the honest ones get the same bytes, and the revocation at once.
+func (w *world) unansweredBy(answers func(*adsclient.Message) adsclient.Verdict) {
+	*w = *newWorld(w.t, nil)
+	misbehave := func(ids ...string) {
+		for _, id := range ids {
+			for _, p := range []adsclient.Protocol{adsclient.Delta, adsclient.SotW} {
+				c, err := w.dial(p, id, options{answers: answers, follow: adsclient.FollowReferences})
+				require.NoError(w.t, err)
+				require.NoError(w.t, c.Wait(w.bounded(), func(v adsclient.View) bool { return v.Total("").Messages > 1 }))
+			}
+		}
+	}
+	honest := map[string][]string{}
+	for _, id := range []string{globexWeb, globexOrders} {
+		honest[id] = w.said(w.proxy(adsclient.Delta, id, options{}))
+	}
+	misbehave(acmeWeb, acmeInside, acmeOrders)
+	for id, said := range honest {
+		require.Equal(w.t, said, w.said(w.proxy(adsclient.Delta, id, options{})), id)
+	}
+	// Those of one's own tenant and identity hold nothing back either.
+	misbehave(globexWeb, globexOrders)
+	w.changesArrive()
+	w.revoked(func() { w.remove(grantFile) })
+}
+
+// revoked requires that what revoke does takes the consumer out of the
+// producer's RBAC and the service out of the consumer's clusters.
+func (w *world) revoked(revoke func()) {
+	w.t.Helper()
+	const cluster, rbac = "orders.globex-shop.svc.cluster.local:8080", "rbac-http-8080"
+	for _, p := range []adsclient.Protocol{adsclient.Delta} {
+		consumer, producer := w.proxy(p, acmeWeb, options{}), w.proxy(p, globexOrders, options{})
+		allows := func(v adsclient.View) bool {
+			e, _ := v.Get(snapshot.Extension.URL(), rbac)
+			return strings.Contains(string(e.Any), "spiffe://acme.example/ns/acme-shop/")
+		}
+		require.NoError(w.t, producer.Wait(w.bounded(), allows))
+		require.NoError(w.t, consumer.Wait(w.bounded(), func(v adsclient.View) bool { return v.Has(snapshot.Cluster.URL(), cluster) }))
+		revoke()
+		require.NoError(w.t, producer.Wait(w.bounded(), func(v adsclient.View) bool { return v.Has(snapshot.Extension.URL(), rbac) && !allows(v) }))
+		require.NoError(w.t, consumer.Wait(w.bounded(), func(v adsclient.View) bool { return !v.Has(snapshot.Cluster.URL(), cluster) }))
+	}
+}
+
+// listening compares the victim's noisy minute with the listener's log.
+func listening(w *world) {
+	*w = *newWorld(w.t, nil)
+	w.protocols(func(w *world, p adsclient.Protocol) {
+		listener := w.proxy(p, acmeInside, options{})
+		victim := w.proxy(p, globexWeb, options{})
+		before := w.said(listener)
+		for i := range 20 {
+			name := fmt.Sprintf("noise-%d", i)
+			w.write("tenants/globex/noise.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: "+name+", namespace: globex-web}\nspec: {clusterIP: None, ports: [{name: http, port: 80}]}\n")
+			require.NoError(w.t, victim.Wait(w.bounded(), func(v adsclient.View) bool {
+				return v.Has(snapshot.Cluster.URL(), name+".globex-web.svc.cluster.local:80")
+			}))
+		}
+		w.remove("tenants/globex/noise.yaml")
+		after := w.said(listener)
+		require.Len(w.t, after, len(before)+1, "not one message but the answer to its own question")
+	})
 }

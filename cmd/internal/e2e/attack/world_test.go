@@ -28,7 +28,7 @@ import (
 )
 
 // patience bounds a wait that would else be for ever; none comes near it.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // Who plays: acme attacks from its own Pods, globex is what it is after. They
 // have one live grant: orders of globex-shop, port 8080, to acme-shop.
@@ -61,7 +61,7 @@ type world struct {
 // newWorld serves the e2e tests' mesh; edits change its files before.
 func newWorld(t *testing.T, args []string, edits ...func(*world)) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*patience)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, root: t.TempDir()}
 	w.dir = filepath.Join(w.root, "objects")
@@ -86,13 +86,14 @@ func newWorld(t *testing.T, args []string, edits ...func(*world)) *world {
 	require.NoError(t, err)
 	w.server, err = mesh.StartServer(ctx, mesh.ServerConfig{
 		Binary: built.binary, Dir: filepath.Join(w.root, "server"), ConfigDir: w.dir, CA: w.ca,
-		Args: append([]string{"--log-level", "debug"}, args...),
+		// Attacks remove more at once than the guard against accidents lets pass.
+		Args: append([]string{"--log-level", "debug", "--max-removal", "1"}, args...),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		w.server.Stop()
 		if t.Failed() {
-			t.Logf("the server's log:\n%s", w.server.LogTail(40))
+			t.Logf("the server's log:\n%s", w.server.LogTail(400))
 		}
 	})
 	require.NoError(t, w.server.WaitReady(ctx))
