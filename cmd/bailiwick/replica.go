@@ -73,5 +73,5 @@ func (s *server) keep(board *condition.Board) error {
 		return err
 	}
 	s.keeper.fleet = s.fleet
-	return nil
+	return s.makeSteward()
 }

@@ -20,6 +20,7 @@ import (
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/guard"
 	"bailiwick.dev/bailiwick/tenancy/kube/status"
+	"bailiwick.dev/bailiwick/tenancy/kube/steward"
 	"bailiwick.dev/bailiwick/tenancy/object"
 	"bailiwick.dev/bailiwick/xds"
 )
@@ -192,6 +193,7 @@ type server struct {
 	keeper    *keeper
 	// fleet is nil where statuses are not written.
 	fleet     *status.Fleet
+	steward   *steward.Steward
 	listeners struct{ xds, health, admin net.Listener }
 }
 
@@ -275,6 +277,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.keeper.run(ctx) })
 	if s.fleet != nil {
 		g.Go(func() error { return s.fleet.Run(ctx) })
+		g.Go(func() error { return s.runSteward(ctx) })
 	}
 	g.Go(func() error { return s.serveHTTP(ctx, "health", s.listeners.health, s.healthHandler()) })
 	if s.listeners.admin != nil {

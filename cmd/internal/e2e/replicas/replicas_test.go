@@ -50,6 +50,7 @@ func TestTwoReplicasAreOne(t *testing.T) {
 	f.says("accesspolicies", "acme-shop", "orders-from-web", "Programmed", "Unknown/NoProxies@1")
 	f.says("servicerequests", "acme-shop", "logs", "ResolvedRefs", "True/ResolvedRefs@1")
 	f.says("tenants", "", "acme", "Programmed", "True/Programmed@1")
+	f.looksAfterTenants()
 
 	moving.Disconnect()
 	before := len(moving.Log())
