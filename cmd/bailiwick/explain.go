@@ -19,7 +19,8 @@ type explainFlags struct {
 	askFlags
 	from, to           string
 	method, path, host string
-	headers            []string
+	headers, claims    []string
+	token              string
 }
 
 func newExplainCommand() *cobra.Command {
@@ -46,6 +47,8 @@ Exit codes: 0 allowed, 3 denied, 4 unknown because something may not be read,
 	f.StringVar(&e.path, "path", "", "`PATH` of the request (default /)")
 	f.StringVar(&e.host, "host", "", "`HOST` of the request (default the service's full name)")
 	f.StringArrayVar(&e.headers, "header", nil, "`NAME=VALUE` of the request; may be repeated")
+	f.StringVar(&e.token, "token", "", "the request has a valid token of `PROVIDER`, by its name in the Tenant")
+	f.StringArrayVar(&e.claims, "claim", nil, "`PATH=VALUE` of a claim of that token, names of nested objects with dots between them; several of one path are a list")
 	e.add(cmd, "text", "json")
 	return cmd
 }
@@ -103,23 +106,68 @@ func (e *explainFlags) question() (read.Question, error) {
 		return q, usagef("--to %q: want NAMESPACE/SERVICE:PORT", e.to)
 	}
 	q.Namespace, q.Service, q.Port = namespace, service, uint16(n)
-	q.Request = policy.Request{Method: e.method, Host: e.host}
-	if q.Request.Path, err = read.NormalPath(e.path); err != nil {
-		return q, usagef("--path %q: %v", e.path, err)
+	q.Request, err = e.request()
+	return q, err
+}
+
+// request is the one that is asked about.
+func (e *explainFlags) request() (policy.Request, error) {
+	r := policy.Request{Method: e.method, Host: e.host}
+	var err error
+	if r.Path, err = read.NormalPath(e.path); err != nil {
+		return r, usagef("--path %q: %v", e.path, err)
 	}
 	for _, h := range e.headers {
 		name, value, ok := strings.Cut(h, "=")
 		if !ok || name == "" {
-			return q, usagef("--header %q: want NAME=VALUE", h)
+			return r, usagef("--header %q: want NAME=VALUE", h)
 		}
-		if q.Request.Headers == nil {
-			q.Request.Headers = map[string]string{}
+		if r.Headers == nil {
+			r.Headers = map[string]string{}
 		}
 		name = strings.ToLower(name)
-		if had, twice := q.Request.Headers[name]; twice {
+		if had, twice := r.Headers[name]; twice {
 			value = had + "," + value
 		}
-		q.Request.Headers[name] = value
+		r.Headers[name] = value
 	}
-	return q, nil
+	if len(e.claims) > 0 && e.token == "" {
+		return r, usagef("--claim needs --token PROVIDER")
+	}
+	if e.token != "" {
+		r.Token = &policy.Token{Provider: e.token, Claims: map[string]any{}}
+	}
+	for _, c := range e.claims {
+		path, value, ok := strings.Cut(c, "=")
+		if !ok || !claim(r.Token.Claims, strings.Split(path, "."), value) {
+			return r, usagef("--claim %q: want PATH=VALUE, of which no path is the beginning of another", c)
+		}
+	}
+	return r, nil
+}
+
+// claim adds a value at a path; it fails where another claim is in the way.
+func claim(claims map[string]any, path []string, value string) bool {
+	for _, name := range path[:len(path)-1] {
+		if claims[name] == nil {
+			claims[name] = map[string]any{}
+		}
+		inner, ok := claims[name].(map[string]any)
+		if !ok {
+			return false
+		}
+		claims = inner
+	}
+	last := path[len(path)-1]
+	switch had := claims[last].(type) {
+	case nil:
+		claims[last] = value
+	case string:
+		claims[last] = []any{had, value}
+	case []any:
+		claims[last] = append(had, value)
+	default:
+		return false
+	}
+	return last != ""
 }

@@ -158,3 +158,37 @@ func TestExplainRefuses(t *testing.T) {
 		require.Contains(t, r.stderr, says, args)
 	}
 }
+
+// Claims of a request are judged, and what is missing of them is said.
+func TestExplainClaims(t *testing.T) {
+	dir := copyOfDemo(t)
+	tenants, err := os.ReadFile(filepath.Join(dir, "platform/tenants.yaml"))
+	require.NoError(t, err)
+	const key = `{"keys":[{"kty":"EC","crv":"P-256","kid":"k","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}`
+	provider := "  jwt: {providers: [{name: idp, issuer: https://idp.example, audiences: [orders], jwks: '" + key + "'}]}\n"
+	writeFile(t, dir, "platform/tenants.yaml", strings.Replace(string(tenants), "  trustDomain: acme.example\n", "  trustDomain: acme.example\n"+provider, 1))
+	writeFile(t, dir, "tenants/acme/acme-shop/policy-orders.yaml", `apiVersion: bailiwick.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: orders-for-admins, namespace: acme-shop}
+spec:
+  selector: {matchLabels: {app: orders}}
+  action: Allow
+  rules:
+  - from: [{namespace: acme-web}]
+    jwt: {provider: idp, claims: [{path: [realm, roles], values: [admin]}]}
+`)
+	for flags, want := range map[string]struct {
+		code int
+		says string
+	}{
+		"": {exitDenied, "carries no valid token"},
+		"--token idp --claim realm.roles=user --claim realm.roles=admin": {exitOK, "orders-for-admins allows it"},
+		"--token idp --claim realm.roles=user":                           {exitDenied, "claim realm.roles is not admin"},
+		"--token other --claim realm.roles=admin":                        {exitDenied, "there is no valid token of provider idp"},
+	} {
+		args := []string{"explain", "--from", "spiffe://acme.example/ns/acme-web/sa/web", "--to", "acme-shop/orders:8080", "--config-dir", dir, "--allow-loopback-endpoints"}
+		r := bailiwick(t, append(args, strings.Fields(flags)...)...)
+		require.Equal(t, want.code, r.code, "%s: %s%s", flags, r.stdout, r.stderr)
+		require.Contains(t, r.stdout, want.says)
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -64,6 +66,9 @@ type validated struct {
 	file.Report
 	// Warnings are what only the objects together show.
 	Warnings []*object.Error `json:"warnings"`
+	// Notes are what is as it should be and may still surprise; they are in no
+	// text, and no error for anybody.
+	Notes []*object.Error `json:"notes"`
 }
 
 // validate loads dir and prints what is wrong with it; the error is the summary.
@@ -73,7 +78,14 @@ func validate(dir string, opts validateOptions, stdout, stderr io.Writer) error 
 		return err
 	}
 	report := *d.report
-	out := validated{Report: report, Warnings: d.warnings()}
+	out := validated{Report: report, Notes: []*object.Error{}}
+	out.Warnings = slices.DeleteFunc(d.warnings(), func(e *object.Error) bool {
+		note := strings.HasPrefix(e.Message, tenancy.ReasonNarrows+": ")
+		if note {
+			out.Notes = append(out.Notes, e)
+		}
+		return note
+	})
 	if err := out.print(stdout, opts.output); err != nil {
 		return fmt.Errorf("print the errors: %w", err)
 	}

@@ -67,7 +67,7 @@ func (p Port) look(rule *Rule, d Decision, id string, r Request) Look {
 	look := Look{Policy: rule.Policy, Tier: rule.Tier, Action: rule.Action}
 	own, inside := p.member(id)
 	switch {
-	case !inside && d.By == rule.Policy:
+	case !inside && d.By == rule.Policy && rule.Action == Deny && rule.Tier == TierAdmin && !rule.Observe && rule.From.All:
 		look.Why = Decided
 	case d.By == ByMultiSAN || d.By == ByNoToken || !inside:
 	case !rule.From.has(id, own) || rule.NotFrom.has(id, own):
@@ -78,6 +78,8 @@ func (p Port) look(rule *Rule, d Decision, id string, r Request) Look {
 		look.Why, look.Detail = OtherRequests, rule.Match.unmet(r, rule.Action)
 	case rule.Observe || rule.Action == Audit:
 		look.Why = Observes
+	case rule.Action == Pass && d.By == rule.Policy && !p.HTTP && !rule.Match.Any() && rule.Tier == TierBaseline:
+		look.Why = Decided // what cannot be judged here is not passed over
 	case rule.Action == Pass:
 		look.Why = Passes
 	case d.By == rule.Policy && d.Allowed == (rule.Action == Allow):
@@ -133,10 +135,26 @@ func (m Match) unmet(r Request, a Action) string {
 			why = append(why, "header "+h.Name+" is not as the rule wants it")
 		}
 	}
+	if m.Provider != "" && !(Match{Provider: m.Provider, Claims: m.Claims}).Matches(r, a) {
+		why = append(why, m.unmetToken(r, a))
+	}
 	if len(why) == 0 {
 		return "its other conditions are not met"
 	}
 	return strings.Join(why, ", ")
+}
+
+// unmetToken says what is missing of a token.
+func (m Match) unmetToken(r Request, a Action) string {
+	if !(Match{Provider: m.Provider}).Matches(r, a) {
+		return "there is no valid token of provider " + m.Provider
+	}
+	for _, c := range m.Claims {
+		if !(Match{Provider: m.Provider, Claims: []Claim{c}}).Matches(r, a) {
+			return "claim " + strings.Join(c.Path, ".") + " is not " + strings.Join(c.Values, " or ")
+		}
+	}
+	return "the token is not as the rule wants it"
 }
 
 // Extent is what becomes of all the requests that a caller can make.
@@ -160,7 +178,9 @@ func (p Port) Extents() Extents {
 		if c.Prefix {
 			in = e.prefix
 		}
-		in[c.Key] = c.extent()
+		if in[c.Key] = c.extent(); in[c.Key] == All && p.HTTP && p.TokenRequired {
+			in[c.Key] = Some
+		}
 	}
 	return e
 }

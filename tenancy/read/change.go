@@ -15,8 +15,10 @@ func (r *Reader) change(q Question, pod tenancy.Backend, d policy.Decision, look
 	switch {
 	case d.By == policy.ByTenantFloor || d.By == policy.ByMultiSAN || d.By == policy.ByNoToken:
 		return nil // hidden says what is missing
-	case strings.HasPrefix(d.By, "*/"):
+	case strings.HasPrefix(d.By, "*/") && !slices.ContainsFunc(looks, func(l policy.Look) bool { return l.Why == policy.Decided && l.Tier == policy.TierBaseline }):
 		return []string{"ask the platform about its policy " + d.By[2:] + ": nothing of a tenant goes before it"}
+	case strings.HasPrefix(d.By, "*/") && !d.Allowed:
+		return []string{"to allow it, for which the platform's Baseline is not asked:\n" + r.policy(q, pod, "Allow")}
 	case d.Allowed:
 		return []string{"to refuse it:\n" + r.policy(q, pod, "Deny")}
 	case d.By == policy.ByDefaultDeny:

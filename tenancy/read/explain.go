@@ -241,27 +241,23 @@ func (r *Reader) because(q Question, d policy.Decision, port policy.Port) string
 		return "no policy allows it, and the default is to deny"
 	}
 	if d.Allowed {
-		return "policy " + d.By + " allows it"
+		return "policy " + named(d.By) + " allows it"
 	}
-	return "policy " + d.By + " denies it"
+	return "policy " + named(d.By) + " denies it"
 }
 
 // looked lists the policies that could have decided: those of the port as they
 // were judged, then those of the namespace that are not about it.
 func (r *Reader) looked(a *Answer, pod tenancy.Backend, d policy.Decision, looks []policy.Look) {
-	a.By = d.By
+	a.By = named(d.By)
 	standings := map[string]tenancy.Standing{}
 	all := r.model.Standings(pod.Pod, pod.Port)
 	for _, s := range all {
 		standings[s.Policy.Key.Namespace+"/"+s.Policy.Key.Name] = s
 	}
 	for _, look := range looks {
-		l := Looked{Policy: look.Policy, Action: policyAction(look.Action), Outcome: outcome(look, d)}
-		if s, ok := standings[look.Policy]; ok {
-			l.At = r.place(s.Policy)
-		} else if name, ok := strings.CutPrefix(look.Policy, "*/"); ok && r.scope.platform {
-			l.At = r.place(tenancy.Ref{Kind: tenancy.KindClusterAccessPolicy, Key: tenancy.Key{Source: pod.Pod.Source, Name: name}})
-		}
+		l := Looked{Policy: named(look.Policy), Action: policyAction(look.Action), Outcome: outcome(look, d)}
+		l.At = r.placeOf(look.Policy, pod.Pod.Source)
 		if look.Why == policy.Decided {
 			a.At = l.At
 		}
@@ -273,6 +269,27 @@ func (r *Reader) looked(a *Answer, pod tenancy.Backend, d policy.Decision, looks
 		if _, ok := standings[name]; ok {
 			a.Looked = append(a.Looked, Looked{Policy: name, Action: objectAction(s.Action), At: r.place(s.Policy), Outcome: aside(s, pod)})
 		}
+	}
+}
+
+// named is a policy as people call it; those of the platform are "*/<name>".
+func named(policy string) string {
+	if name, ok := strings.CutPrefix(policy, "*/"); ok {
+		return "ClusterAccessPolicy " + name
+	}
+	return policy
+}
+
+// placeOf is where a policy stands. Those of the platform are its own to find.
+func (r *Reader) placeOf(policy, source string) string {
+	namespace, name, _ := strings.Cut(policy, "/")
+	switch {
+	case namespace != "*":
+		return r.place(tenancy.Ref{Kind: tenancy.KindAccessPolicy, Key: tenancy.Key{Source: source, Namespace: namespace, Name: name}})
+	case r.scope.platform:
+		return r.place(tenancy.Ref{Kind: tenancy.KindClusterAccessPolicy, Key: tenancy.Key{Source: source, Name: name}})
+	default:
+		return ""
 	}
 }
 
@@ -291,7 +308,7 @@ func outcome(look policy.Look, d policy.Decision) string {
 	case policy.OtherRequests:
 		return "names this caller, but " + look.Detail
 	case policy.Overruled:
-		return "matches too, but " + d.By + " is judged before it"
+		return "matches too, but " + named(d.By) + " is judged before it"
 	case policy.Observes:
 		return "matches, and changes nothing: it only observes"
 	case policy.Passes:

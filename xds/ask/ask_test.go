@@ -85,6 +85,7 @@ func TestRefuses(t *testing.T) {
 		"no port":         {From: web.String(), Namespace: "a", Service: "b"},
 		"port too large":  {From: web.String(), Namespace: "a", Service: "b", Port: 1 << 16},
 		"escaped slash":   {From: web.String(), Namespace: "a", Service: "b", Port: 1, Path: "/a%2Fb"},
+		"no JSON":         {From: web.String(), Namespace: "a", Service: "b", Port: 1, TokenProvider: "idp", Claims: "["},
 		"a book of a ask": {From: web.String(), Namespace: "a", Service: "b", Port: 1, Path: "/" + strings.Repeat("a", maxRequest)},
 	} {
 		_, err := s.Explain(as(web), m)
@@ -167,7 +168,12 @@ func TestMessagesHoldEverything(t *testing.T) {
 		}
 		require.Equal(t, w, whoamiOf(whoamiResponse(w)))
 		q := read.Question{From: web, Namespace: "a" + d("n"), Service: "a" + d("s"), Port: 80, Request: policy.Request{Method: d("m"), Path: "/" + d("p"), Host: d("h"), Headers: map[string]string{"x": d("x")}}}
-		same, err := questionOf(requestOf(q))
+		if rapid.Bool().Draw(t, "token") {
+			q.Request.Token = &policy.Token{Provider: "idp", Claims: map[string]any{"a": map[string]any{"b": d("claim")}, "c": []any{d("one"), d("two")}}}
+		}
+		message, err := requestOf(q)
+		require.NoError(t, err)
+		same, err := questionOf(message)
 		require.NoError(t, err)
 		require.Equal(t, q, same)
 	})

@@ -30,7 +30,11 @@ func NewClient(address string, config *tls.Config) (*Client, error) {
 
 // Explain asks about one call.
 func (c *Client) Explain(ctx context.Context, q read.Question) (read.Answer, error) {
-	m, err := c.rpc.Explain(ctx, requestOf(q))
+	request, err := requestOf(q)
+	if err != nil {
+		return read.Answer{}, fmt.Errorf("ask the server: %w", err)
+	}
+	m, err := c.rpc.Explain(ctx, request)
 	if err != nil {
 		return read.Answer{}, fmt.Errorf("ask the server: %w", err)
 	}

@@ -1,6 +1,7 @@
 package ask
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -14,11 +15,19 @@ import (
 )
 
 // requestOf is a question as a message.
-func requestOf(q read.Question) *ExplainRequest {
-	return &ExplainRequest{
+func requestOf(q read.Question) (*ExplainRequest, error) {
+	m := &ExplainRequest{
 		From: q.From.String(), Namespace: q.Namespace, Service: q.Service, Port: uint32(q.Port),
 		Method: q.Request.Method, Path: q.Request.Path, Host: q.Request.Host, Headers: maps.Clone(q.Request.Headers),
 	}
+	if t := q.Request.Token; t != nil {
+		claims, err := json.Marshal(t.Claims)
+		if err != nil {
+			return nil, fmt.Errorf("claims: %w", err)
+		}
+		m.TokenProvider, m.Claims = t.Provider, string(claims)
+	}
+	return m, nil
 }
 
 // questionOf is the opposite; the error says which field is wrong.
@@ -39,6 +48,15 @@ func questionOf(m *ExplainRequest) (read.Question, error) {
 	q.Request = policy.Request{Method: m.GetMethod(), Host: m.GetHost(), Headers: m.GetHeaders()}
 	if q.Request.Path, err = read.NormalPath(m.GetPath()); err != nil {
 		return q, fmt.Errorf("path: %w", err)
+	}
+	if m.GetTokenProvider() != "" {
+		q.Request.Token = &policy.Token{Provider: m.GetTokenProvider(), Claims: map[string]any{}}
+		if m.GetClaims() == "" {
+			return q, nil
+		}
+		if err := json.Unmarshal([]byte(m.GetClaims()), &q.Request.Token.Claims); err != nil {
+			return q, fmt.Errorf("claims: %w", err)
+		}
 	}
 	return q, nil
 }

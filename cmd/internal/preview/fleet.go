@@ -65,7 +65,7 @@ func StateOf(ctx context.Context, events []tenancy.Event, config tenancy.Config)
 	running, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- publisher.Run(running) }() // ends with stop
-	defer func() { stop(); <-ended }()
+	defer func() { stop(); _ = <-ended }()          // it ends with its context, which is no error
 	publisher.Apply(events)
 	publisher.Synced()
 	seen := map[*snapshot.Layer]*content{}
