@@ -5,8 +5,11 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"bailiwick.dev/bailiwick/tenancy/kube/kubetest"
 )
 
 // Children of the tests are this very program.
@@ -24,7 +27,28 @@ func tinySizes() sizes {
 		clients: 2, changes: 6, floodChanges: 4, streams: 8,
 		fanout: []int{1 << 10, 50 << 10}, fanoutStreams: 4, pushes: func(int, string) int { return 2 },
 		unscoped: 8, largestChanges: 6,
+		burst: shape{Tenants: 2, Services: 2, Endpoints: 3}, burstEvery: time.Millisecond,
+		tenants: []int{2, 3}, routes: []int{2, 4}, routeChanges: 2,
 	}
+}
+
+// The mesh over a real API server gives the figures of the other sources, and
+// those of the bare watch.
+func TestSourceOverARealAPIServer(t *testing.T) {
+	kubetest.Binaries(t)
+	r, err := newRun(tinySizes())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, os.RemoveAll(r.work)) }()
+	r.kubernetes = true
+	require.NoError(t, r.all(t.Context(), []string{"source"}))
+	n := map[string]int{}
+	for _, f := range r.report.Figures {
+		n[f.Name] += f.N
+	}
+	require.Equal(t, r.changes, n["endpoint change"])
+	require.Equal(t, r.changes, n["service added"])
+	require.Equal(t, 2*r.changes, n["bare watch has it"])
+	require.Equal(t, 2*r.changes, n["last client has it after the bare watch"])
 }
 
 // Every scenario runs, finds something, and sends nobody what is not theirs.
@@ -35,8 +59,8 @@ func TestScenarios(t *testing.T) {
 			require.NoError(t, err)
 			defer func() { require.NoError(t, os.RemoveAll(r.work)) }()
 			require.NoError(t, r.all(t.Context(), []string{s.name}))
-			if s.name == "policy" {
-				require.Empty(t, r.report.Figures, "it needs an Envoy")
+			if s.name == "policy" || s.name == "source" {
+				require.Empty(t, r.report.Figures, "it needs an Envoy or an API server")
 				return
 			}
 			require.NotEmpty(t, r.report.Figures)

@@ -269,6 +269,8 @@ func (c *client) note(t snapshot.Type, r response, message []byte, size int, at 
 	out := !f.config.Open && foreign(message, c.own)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.report.Messages++
+	f.tracking.note(c, r.typeURL, message, at)
 	f.report.Bytes[t.String()] += size
 	f.report.Resources[t.String()] += len(r.resources)
 	f.report.Removed += r.removed

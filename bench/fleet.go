@@ -60,6 +60,8 @@ type FleetReport struct {
 	// Foreign counts the messages with names out of scope, and their bytes.
 	Foreign, ForeignBytes int
 	Removed               int
+	// Messages are responses.
+	Messages int
 	// Once are the bytes of resources that a client had not had before.
 	Once int
 }
@@ -81,10 +83,12 @@ type Fleet struct {
 	mu     sync.Mutex
 	expect map[int]*expectation // by tenant; -1 is everybody's
 	report FleetReport          // guarded by mu
-	synced int                  // guarded by mu
-	last   Instant              // when the last client was synced, guarded by mu
-	failed error                // guarded by mu
-	change chan struct{}        // closed and renewed at each change, guarded by mu
+	// tracking is set by Track; guarded by mu.
+	tracking *tracking
+	synced   int           // guarded by mu
+	last     Instant       // when the last client was synced, guarded by mu
+	failed   error         // guarded by mu
+	change   chan struct{} // closed and renewed at each change, guarded by mu
 }
 
 // expectation waits until clients of a tenant have received something.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/tenancy/kube/kubetest"
 )
 
 func main() {
@@ -44,6 +45,10 @@ var scenarios = []scenario{
 	{"fanout", "one body to many streams, beside the stock server and raw TLS", fanout},
 	{"endpoint", "an endpoint changes, until the last client that sees it has it", endpointScenario},
 	{"service", "a service with its Pods is added, likewise", serviceScenario},
+	{"source", "both over a real API server, beside a bare watch", sourceScenario},
+	{"burst", "a rolling restart under several settings of the debounce", burstScenario},
+	{"tenants", "a change while the number of tenants grows", tenantsScenario},
+	{"routes", "a service is added while its tenant's services grow", routesScenario},
 	{"noisy", "a quiet tenant while another one floods", noisy},
 	{"reconnect", "clients connect, and come back to a restarted server", reconnect},
 	{"idle", "memory of a stream that has nothing to say", idle},
@@ -63,6 +68,10 @@ type sizes struct {
 	pushes                   func(body int, kind string) int
 	unscoped                 int // services of the mesh of one tenant
 	policies, largestChanges int
+	burst                    shape
+	burstEvery               time.Duration
+	tenants, routes          []int
+	routeChanges             int
 }
 
 func fullSizes() sizes {
@@ -71,6 +80,8 @@ func fullSizes() sizes {
 		clients: 2, changes: 300, floodChanges: 300, streams: 2000,
 		fanout: []int{1 << 10, 50 << 10, 1 << 20}, fanoutStreams: 1000, pushes: pushes,
 		unscoped: 1000, policies: 300, largestChanges: 300,
+		burst: shape{Tenants: 2, Services: 10, Endpoints: 50}, burstEvery: 10 * time.Millisecond,
+		tenants: []int{10, 100, 1000}, routes: []int{10, 30, 100, 300, 1000}, routeChanges: 30,
 	}
 }
 
@@ -86,6 +97,7 @@ type run struct {
 	scenario         string
 	part             string // of the scenario, in the names of profiles
 	envoy, bailiwick string
+	kubernetes       bool
 	log              func(format string, args ...any)
 }
 
@@ -143,7 +155,7 @@ func command(ctx context.Context) error {
 			return fmt.Errorf("make the folder of profiles: %w", err)
 		}
 	}
-	r.envoy, r.bailiwick = *envoy, *bailiwick
+	r.envoy, r.bailiwick, r.kubernetes = *envoy, *bailiwick, kubetest.Available()
 	r.log = func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	err = r.all(ctx, names)
 	r.report.print(os.Stdout)

@@ -15,8 +15,6 @@ import (
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/snapshot"
 	"bailiwick.dev/bailiwick/tenancy"
-	"bailiwick.dev/bailiwick/tenancy/file"
-	"bailiwick.dev/bailiwick/tenancy/object"
 	"bailiwick.dev/bailiwick/xds"
 )
 
@@ -28,6 +26,10 @@ type ServerConfig struct {
 	Shape       shape
 	// Dir, if set, is the directory to watch; else changes are applied by call.
 	Dir string
+	// Kubeconfig, if set, is of the API server to follow.
+	Kubeconfig string
+	// Quiet and Max are the debounce, 0 for the default.
+	Quiet, Max time.Duration
 	// Body, if set, serves one assignment of that many bytes to everybody.
 	Body    int
 	Profile string
@@ -99,7 +101,7 @@ func (s *Server) load(authority *identity.Authority, started *Started) (xds.Stor
 			ClusterDomain: clusterDomain, TrustDomains: []string{trustDomain}, Limits: tenancy.DefaultLimits(),
 		}),
 		Builder: snapshot.NewBuilder(snapshot.BuilderConfig{ClusterDomain: clusterDomain}),
-		Logger:  slog.New(slog.DiscardHandler),
+		Logger:  slog.New(slog.DiscardHandler), Quiet: s.config.Quiet, Max: s.config.Max,
 	})
 	if err != nil {
 		return nil, err
@@ -107,8 +109,8 @@ func (s *Server) load(authority *identity.Authority, started *Started) (xds.Stor
 	go func() { _ = s.publisher.Run(context.Background()) }() // ends with the process
 	bundle := event(tenancy.KindTrustBundle, "", trustDomain, &tenancy.TrustBundle{PEM: authority.Bundle()})
 	s.publisher.Apply([]tenancy.Event{bundle})
-	if s.config.Dir != "" {
-		return s.publisher, s.watch(started)
+	if s.config.Dir != "" || s.config.Kubeconfig != "" {
+		return s.publisher, s.follow(started)
 	}
 	// In portions, as a source's first list comes.
 	began := now()
@@ -121,45 +123,6 @@ func (s *Server) load(authority *identity.Authority, started *Started) (xds.Stor
 	<-s.publisher.Ready()
 	started.Load = now().since(began)
 	return s.publisher, nil
-}
-
-func (s *Server) watch(started *Started) error {
-	source, err := file.New(file.Config{
-		Dir: s.config.Dir, Options: object.Options{AllowLoopback: true}, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		return err
-	}
-	began := now()
-	sink := &fileSink{publisher: s.publisher}
-	go func() { _ = source.Run(context.Background(), sink) }() // ends with the process
-	<-s.publisher.Ready()
-	started.Load = now().since(began)
-	started.Objects = sink.objects
-	return nil
-}
-
-// fileSink hands the directory's events over.
-type fileSink struct {
-	publisher *snapshot.Publisher
-	objects   int // written before Synced, read after
-	synced    bool
-}
-
-func (s *fileSink) Apply(events []tenancy.Event) { s.publisher.Apply(events) }
-
-func (s *fileSink) Report(r file.Report) {
-	if !s.synced {
-		s.objects = r.Objects
-	}
-	for _, e := range r.Errors {
-		panic("the benchmark's own objects are not honoured: " + e.Error())
-	}
-}
-
-func (s *fileSink) Synced() {
-	s.synced = true
-	s.publisher.Synced()
 }
 
 // Change is one change of the mesh.

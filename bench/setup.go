@@ -16,6 +16,10 @@ type pair struct {
 	fleet   *child
 	started Started
 	config  ServerConfig
+	// kube is set where changes are written to an API server; bare and over are
+	// when its bare watch had them, and how much later the last client did.
+	kube       *cluster
+	bare, over []float64
 }
 
 // serve starts our server.
@@ -82,11 +86,13 @@ func (p *pair) timed(c Change, typeURL, marker string, n int) (time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	var began Instant
-	if p.config.Dir != "" {
-		began = now()
+	began, version := now(), ""
+	switch {
+	case p.kube != nil:
+		version, err = p.kube.change(p.ctx, c)
+	case p.config.Dir != "":
 		err = p.config.Shape.writeChange(p.config.Dir, c)
-	} else {
+	default:
 		err = p.server.call("Apply", c, &began)
 	}
 	if err != nil {
@@ -99,6 +105,14 @@ func (p *pair) timed(c Change, typeURL, marker string, n int) (time.Duration, er
 	last := began
 	for _, a := range at {
 		last = max(last, a)
+	}
+	if version != "" {
+		had, err := p.kube.had(p.ctx, namespaceOf(c.Tenant), version)
+		if err != nil {
+			return 0, fmt.Errorf("wait for the bare watch: %w", err)
+		}
+		p.bare = append(p.bare, milliseconds(had.since(began)))
+		p.over = append(p.over, milliseconds(last.since(had)))
 	}
 	return last.since(began), nil
 }

@@ -28,6 +28,12 @@ func Binaries(t testing.TB) string {
 	return ""
 }
 
+// Available reports whether the binaries are there.
+func Available() bool {
+	_, err := binaries()
+	return err == nil
+}
+
 func binaries() (string, error) {
 	folders := []string{os.Getenv("KUBEBUILDER_ASSETS")}
 	if folders[0] == "" {
