@@ -88,6 +88,9 @@ func (r *Reader) Explain(q Question) Answer {
 		a.Visible = Visible
 	}
 	switch {
+	case a.Visible == Visible && r.plain(key):
+		a.Verdict = Allowed
+		a.Why = "the platform shows the service as plain: it has no sidecar, and so nobody who judges the call"
 	case !callee && a.Visible == Hidden:
 		r.notAvailable(&a, q, somebody)
 	case !callee:
@@ -103,6 +106,13 @@ func (r *Reader) Explain(q Question) Answer {
 		}
 	}
 	return a
+}
+
+// plain reports whether a service is nobody's: it is seen only if the platform
+// shows it as plain.
+func (r *Reader) plain(service tenancy.Key) bool {
+	_, owned := r.model.TenantOf(service.Namespace)
+	return !owned
 }
 
 // notAvailable is the one answer about a service that the caller may not know,
@@ -140,6 +150,9 @@ func (r *Reader) hidden(a *Answer, q Question, key tenancy.Key, somebody bool) {
 	switch {
 	case !somebody && r.own(q.From.Namespace):
 		a.Why, a.Change = r.nobody(q.From), nil
+	case owner == "":
+		a.Why = full + ", because no ClusterServiceGrant shows it as plain; its namespace has no tenant"
+		a.By, a.Looked, a.Change = "", nil, nil
 	case !somebody, tenant != owner:
 		a.Why, a.Change = full+", which has no live grant", r.grant(q, key, tenant)
 	default:

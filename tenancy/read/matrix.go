@@ -157,6 +157,8 @@ func (r *Reader) cell(c Caller, s Column, key tenancy.Key) string {
 		return CellUnknown
 	case !r.sees(c.Namespace, key, s.Port):
 		return CellHidden
+	case r.plain(key):
+		return CellAll
 	case !callee:
 		return CellUnknown
 	}

@@ -20,7 +20,7 @@ import (
 // nobody has.
 func questions() (all []read.Question) {
 	for _, from := range append(slices.Clone(words), none) {
-		for _, to := range append(slices.Clone(words), none) {
+		for _, to := range append(slices.Clone(words), none, stray) {
 			for i := range 4 {
 				all = append(all, read.Question{
 					From:      identity.Workload{TrustDomain: domain(from), Namespace: namespace(from, i%2), ServiceAccount: account(from, 0)},
@@ -65,6 +65,9 @@ func TestExplainAgreesWithTheReference(t *testing.T) {
 			for _, b := range m.Backends(Key{Namespace: q.Namespace, Name: q.Service}, q.Port) {
 				pods++
 				allowed = allowed && w.MayCall(q.From, b.Pod, b.Port, q.Request)
+			}
+			if q.Namespace == namespace(stray, 0) {
+				pods++ // nobody judges
 			}
 			require.Equal(t, allowed && pods > 0, a.Verdict == read.Allowed, "%+v: %+v", q, a)
 			require.NotEmpty(t, a.Why)
@@ -111,6 +114,7 @@ func revealed(w reference.World, tenant, ns string) (texts []string) {
 			for _, n := range w.VisibleNames(word, from) {
 				owner, _ := w.Tenant(n.Namespace)
 				switch {
+				case n.Namespace == namespace(stray, 0):
 				case word == tenant && owner != tenant && (from == ns || !narrow(tenant)):
 					texts = append(texts, n.Namespace, n.Service, owner)
 				case word != tenant && owner == tenant && (n.Namespace == ns || !narrow(tenant)):

@@ -26,7 +26,11 @@ func (m Matrix) Table(w io.Writer) error {
 	}
 	b.WriteString("\n")
 	for j, s := range m.Services {
-		fmt.Fprintf(t, "%d\t%s\ttenant %s\n", j+1, s, s.Tenant)
+		whose := "tenant " + s.Tenant
+		if s.Tenant == "" {
+			whose = "plain, nobody's"
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\n", j+1, s, whose)
 	}
 	if err := t.Flush(); err != nil {
 		return err

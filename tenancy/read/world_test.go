@@ -13,7 +13,10 @@ import (
 // says more than it may gives itself away.
 var words = []string{"amber", "birch", "cedar"}
 
-const none = "zzz" // a word that nobody has
+const (
+	none  = "zzz" // a word that nobody has
+	stray = "stray"
+)
 
 func namespace(word string, i int) string { return fmt.Sprintf("%s-ns%d", word, i) }
 func service(word string, i int) string   { return fmt.Sprintf("%s-svc%d", word, i) }
@@ -80,6 +83,15 @@ func world(t *rapid.T) (events []Event) {
 				Namespace: namespace(other, rapid.IntRange(0, 1).Draw(t, "of")), Service: service(other, rapid.IntRange(0, 1).Draw(t, "service")), Ports: portSet(t),
 			})
 		}
+	}
+	// A service of nobody's, which the platform may show.
+	put(KindNamespace, "", namespace(stray, 0), &Namespace{})
+	put(KindService, namespace(stray, 0), service(stray, 0), &Service{Ports: []ServicePort{{Name: "http", Port: 80, Protocol: HTTP1}}})
+	if coin(t, "plain") {
+		put(KindClusterServiceGrant, "", "plain", &ClusterServiceGrant{
+			AllTenants: coin(t, "all"), Tenants: []string{pick(t, "to", words...)},
+			To: []ClusterGrantTo{{Namespace: namespace(stray, 0), Service: service(stray, 0), Ports: portSet(t), Plain: true}},
+		})
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "cluster policies") {
 		put(KindClusterAccessPolicy, "", fmt.Sprint("everybody", i), anyClusterPolicy(t))

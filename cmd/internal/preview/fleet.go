@@ -63,9 +63,15 @@ func StateOf(ctx context.Context, events []tenancy.Event, config tenancy.Config)
 		return nil, err
 	}
 	running, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- publisher.Run(running) }() // ends with stop
-	defer func() { stop(); _ = <-ended }()          // it ends with its context, which is no error
+	ended := make(chan struct{})
+	go func() { // ends with stop
+		defer close(ended)
+		_ = publisher.Run(running) // the end of its context is no error
+	}()
+	defer func() {
+		stop()
+		<-ended
+	}()
 	publisher.Apply(events)
 	publisher.Synced()
 	seen := map[*snapshot.Layer]*content{}
