@@ -24,12 +24,14 @@ const (
 	// but what is only for the platform.
 	owner  = "acme-owner"
 	gitops = "gitops"
-	server = "system:serviceaccount:bailiwick-system:bailiwick"
+	// newcomer follows the README.
+	newcomer = "newcomer"
+	server   = "system:serviceaccount:bailiwick-system:bailiwick"
 )
 
 // shared is the one API server of this package's tests.
 var shared = &kubetest.Shared{Users: []kubetest.User{
-	{Name: platform}, {Name: security}, {Name: admin}, {Name: developer}, {Name: viewer}, {Name: owner}, {Name: gitops},
+	{Name: platform}, {Name: security}, {Name: admin}, {Name: developer}, {Name: viewer}, {Name: owner}, {Name: gitops}, {Name: newcomer},
 	{Name: server, Groups: []string{"system:serviceaccounts"}},
 }}
 
