@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -23,6 +24,20 @@ func podOf(node *corev3.Node, w identity.Workload) string {
 		return ""
 	}
 	return pod
+}
+
+// Oldest release of Envoy that is tested against.
+const oldestMajor, oldestMinor = 1, 37
+
+// releaseOf reads the release of a client from its node, and whether that is
+// one with known holes. It is what the client says, for the operator to see.
+func releaseOf(node *corev3.Node) (release string, old bool) {
+	v := node.GetUserAgentBuildVersion().GetVersion()
+	if v == nil {
+		return "", false
+	}
+	release = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
+	return release, v.GetMajorNumber() < oldestMajor || v.GetMajorNumber() == oldestMajor && v.GetMinorNumber() < oldestMinor
 }
 
 // metadataKey is the field of the node's metadata that is ours.

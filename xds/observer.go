@@ -59,7 +59,9 @@ type StreamStatus struct {
 	Pod      string
 	Tenant   string
 	Protocol string
-	Opened   time.Time
+	// Envoy is the release that the client's node claims, empty if it claims none.
+	Envoy  string
+	Opened time.Time
 	// Behind is set while the store has something that the stream has not looked
 	// at, or that waits because the client acknowledges nothing.
 	Behind  bool
@@ -111,10 +113,10 @@ func (s *streamStatus) setTenant(tenant string) {
 	s.now.Tenant = tenant
 }
 
-func (s *streamStatus) attached(pod string, att *snapshot.Attachment) {
+func (s *streamStatus) attached(pod, release string, att *snapshot.Attachment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.now.Pod, s.att = pod, att
+	s.now.Pod, s.now.Envoy, s.att = pod, release, att
 }
 
 // looked notes up to where the stream has looked, and whether something waits.

@@ -283,7 +283,12 @@ func (s *stream) attach(node *corev3.Node) {
 	}
 	s.log = s.log.With("pod", proxy.Pod)
 	s.att = s.srv.store.Attach(proxy)
-	s.status.attached(proxy.Pod, s.att)
+	release, old := releaseOf(node)
+	s.status.attached(proxy.Pod, release, s.att)
+	if old {
+		s.srv.metrics.old.Inc()
+		s.log.Warn("proxy is older than the oldest Envoy that is supported", "version", release)
+	}
 }
 
 // tick does what is due at now.

@@ -12,6 +12,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/stretchr/testify/require"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
@@ -414,4 +415,21 @@ func listening(w *world) {
 		after := w.said(listener)
 		require.Len(w.t, after, len(before)+1, "not one message but the answer to its own question")
 	})
+}
+
+// oldEnvoy is marked where the platform looks, and served like any other.
+func oldEnvoy(w *world) {
+	node := func(minor uint32) *corev3.Node {
+		return &corev3.Node{Id: podOf(acmeInside), UserAgentName: "envoy", UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{
+			UserAgentBuildVersion: &corev3.BuildVersion{Version: &typev3.SemanticVersion{MajorNumber: 1, MinorNumber: minor, Patch: 3}},
+		}}
+	}
+	before := w.metric("bailiwick_xds_old_proxies_total")
+	modern := w.said(w.proxy(adsclient.Delta, acmeInside, options{node: node(40)}))
+	require.Equal(w.t, before, w.metric("bailiwick_xds_old_proxies_total"))
+	require.Equal(w.t, modern, w.said(w.proxy(adsclient.Delta, acmeInside, options{node: node(30)})))
+	require.Equal(w.t, before+1, w.metric("bailiwick_xds_old_proxies_total"))
+	streams, err := w.server.Dump(w.ctx, "/streams")
+	require.NoError(w.t, err)
+	require.Contains(w.t, string(streams), "1.30.3")
 }
