@@ -95,7 +95,7 @@ func (r *run) policyByFile(ctx context.Context, s shape) error {
 		return fmt.Errorf("find bailiwick (make build): %w", err)
 	}
 	server, err := launch(ctx, own, "bailiwick", binary, "serve", "--config-dir", dir,
-		"--xds-address", xds, "--health-address", health, "--allow-loopback-endpoints",
+		"--xds-address", xds, "--health-address", health, "--allow-loopback-endpoints", "--drain", "0s",
 		"--cert", filepath.Join(own, "cert.pem"), "--key", filepath.Join(own, "key.pem"),
 		"--trust-bundle", trustDomain+"="+filepath.Join(own, "bundle.pem"))
 	if err != nil {

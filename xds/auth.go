@@ -132,6 +132,10 @@ func (s *Server) streamInterceptor(allowed []string) grpc.StreamServerIntercepto
 			hangUp(ctx)
 			return status.Error(codes.Unavailable, errFinal.Error())
 		}
+		if errors.Is(err, errAged) {
+			hangUp(ctx)
+			return status.Error(codes.Unavailable, errAged.Error())
+		}
 		if errors.Is(err, errElsewhere) {
 			s.metrics.refused.WithLabelValues(refusedAddress).Inc()
 			s.log.Warn("stream refused: no Pod of the identity has the connection's address", "spiffe_id", who.Workload.String(), "address", remote(ctx))

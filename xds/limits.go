@@ -14,15 +14,17 @@ import (
 // gate counts the open streams per tenant and per identity.
 type gate struct {
 	limits func(tenant string) tenancy.Limits
+	most   int // streams in all, 0 for no bound
 
 	mu      sync.Mutex
+	open    int                       // guarded by mu
 	tenants map[string]int            // guarded by mu
 	ids     map[identity.Workload]int // of streams with a tenant, guarded by mu
 	waiting map[identity.Workload]int // of streams whose tenant is not known yet, guarded by mu
 }
 
-func newGate(limits func(string) tenancy.Limits) *gate {
-	return &gate{limits: limits, tenants: map[string]int{}, ids: map[identity.Workload]int{}, waiting: map[identity.Workload]int{}}
+func newGate(limits func(string) tenancy.Limits, most int) *gate {
+	return &gate{limits: limits, most: most, tenants: map[string]int{}, ids: map[identity.Workload]int{}, waiting: map[identity.Workload]int{}}
 }
 
 // ticket is one stream's place. Its methods are called by the stream's
@@ -41,9 +43,13 @@ func (g *gate) wait(who identity.Workload) (*ticket, error) {
 	most := g.limits("").StreamsPerID
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.most > 0 && g.open >= g.most {
+		return nil, status.Error(codes.ResourceExhausted, "this server has as many streams as it takes: connect to another")
+	}
 	if g.waiting[who] >= most {
 		return nil, status.Errorf(codes.ResourceExhausted, "%d streams of %s wait to be served, which is the limit", most, who)
 	}
+	g.open++
 	g.waiting[who]++
 	return &ticket{gate: g, who: who}, nil
 }
@@ -85,6 +91,7 @@ func (t *ticket) release() {
 	t.gate.mu.Lock()
 	defer t.gate.mu.Unlock()
 	t.leave()
+	t.gate.open--
 	t.gone = true
 }
 

@@ -62,7 +62,16 @@ type Config struct {
 	// in ClusterDomain; nil answers nobody.
 	Ask           askv1.Source
 	ClusterDomain string
-	// StopGrace is how long Serve waits for streams to end; 0 means 2 s.
+	// MaxStreams is how many streams the server takes in all; 0 is no bound.
+	MaxStreams int
+	// MaxStreamAge is how long a stream is served, give or take a tenth, before
+	// its connection is closed, so that clients spread over servers anew; 0 is for
+	// ever.
+	MaxStreamAge time.Duration
+	// Drain is the time over which Serve spreads the ends of streams when it has
+	// to stop; 0 ends them at once. They are served until then.
+	Drain time.Duration
+	// StopGrace is how long Serve waits after that for streams to end; 0 means 2 s.
 	StopGrace time.Duration
 }
 
@@ -85,6 +94,8 @@ type Server struct {
 	maxUnacked int
 	maxRequest int
 	stopGrace  time.Duration
+	maxAge     time.Duration
+	drain      time.Duration
 	bindToPod  bool
 
 	// works are what flushes work with, to be used again.
@@ -122,14 +133,15 @@ func NewServer(c Config) (*Server, error) {
 	}
 	s := &Server{
 		store: c.Store, log: c.Logger, observer: c.Observer,
-		gate: newGate(c.Limits), names: newInterner(), suspicion: newSuspicion(),
+		gate: newGate(c.Limits, c.MaxStreams), names: newInterner(), suspicion: newSuspicion(),
 		maxUnacked: orDefault(c.MaxUnacked, 4<<20),
 		maxRequest: orDefault(c.MaxRequestBytes, tenancy.DefaultLimits().RequestBytes),
 		stopGrace:  orDefault(c.StopGrace, 2*time.Second),
-		bindToPod:  c.BindToPodIP,
-		stopping:   make(chan struct{}),
-		streams:    map[uint64]*streamStatus{},
-		works:      sync.Pool{New: func() any { return new(work) }},
+		maxAge:     c.MaxStreamAge, drain: c.Drain,
+		bindToPod: c.BindToPodIP,
+		stopping:  make(chan struct{}),
+		streams:   map[uint64]*streamStatus{},
+		works:     sync.Pool{New: func() any { return new(work) }},
 	}
 	if c.Ask != nil {
 		config := askv1.Config{Source: c.Ask, ClusterDomain: c.ClusterDomain, Peer: asker}
@@ -187,8 +199,8 @@ func (s *Server) GRPC(src identity.Source, trustDomains []string) *grpc.Server {
 	return g
 }
 
-// Serve serves ADS on lis until ctx ends, then ends all streams with
-// Unavailable and returns nil. It closes lis. A Server serves once.
+// Serve serves ADS on lis until ctx ends, then takes no more, ends all streams
+// with Unavailable, within Config.Drain, and returns nil. It closes lis. A Server serves once.
 func (s *Server) Serve(ctx context.Context, lis net.Listener, src identity.Source, trustDomains []string) error {
 	g := s.GRPC(src, trustDomains)
 	served := make(chan error, 1)
@@ -206,7 +218,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener, src identity.Sourc
 		g.GracefulStop()
 		close(ended)
 	}()
-	grace := time.NewTimer(s.stopGrace)
+	grace := time.NewTimer(s.drain + s.stopGrace)
 	defer grace.Stop()
 	select {
 	case <-ended:

@@ -134,6 +134,7 @@ type stream struct {
 	final  bool
 	// unaskedAt and closeAt are deadlines, zero for none.
 	unaskedAt, closeAt time.Time
+	leaving            leaving
 	// returning is true for a client that has state from an earlier stream.
 	returning bool
 	status    *streamStatus
@@ -152,6 +153,7 @@ func (s *stream) run(ctx context.Context) error {
 	}()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	s.leaving = s.srv.leaving(time.Now())
 	for {
 		var wake <-chan struct{}
 		if s.att != nil {
@@ -171,11 +173,14 @@ func (s *stream) run(ctx context.Context) error {
 			return err
 		case <-ctx.Done():
 			return status.FromContextError(ctx.Err()).Err()
-		case <-s.srv.stopping:
-			return status.Error(codes.Unavailable, "the server is shutting down")
+		case <-s.leaving.stopping:
+			s.leaving.stop(time.Now(), s.srv.drain)
 		}
 		if err != nil {
 			return err
+		}
+		if s.leaving.due(time.Now()) {
+			return s.leaving.err
 		}
 		if s.done() {
 			return errFinal
@@ -312,6 +317,7 @@ func (s *stream) arm(timer *time.Timer) {
 		}
 	}
 	consider(s.closeAt)
+	consider(s.leaving.at)
 	if in := s.types[snapshot.Cluster].inflight; len(in) > 0 {
 		consider(in[0].at.Add(clusterGrace))
 	}

@@ -94,6 +94,12 @@ func (s *server) healthHandler() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		select {
+		case <-s.draining:
+			http.Error(w, "draining: proxies are sent to other replicas", http.StatusServiceUnavailable)
+			return
+		default:
+		}
+		select {
 		case <-s.publisher.Ready():
 			_, _ = io.WriteString(w, "ok\n")
 		default:

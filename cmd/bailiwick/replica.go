@@ -22,13 +22,26 @@ const statusSettle = 1500 * time.Millisecond
 
 // replicaFlags say which of several servers this one is.
 type replicaFlags struct {
-	replica   string
-	namespace string
+	replica      string
+	namespace    string
+	maxStreams   int
+	maxStreamAge time.Duration
+	drain        time.Duration
 }
 
 func (r *replicaFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&r.replica, "replica", os.Getenv("POD_NAME"), "`NAME` of this server among its replicas (default: $POD_NAME, or the host's name)")
 	f.StringVar(&r.namespace, "system-namespace", os.Getenv("POD_NAMESPACE"), "`NAMESPACE` of the replicas' reports and Lease (default: $POD_NAMESPACE); without one the status of objects is not written")
+	f.IntVar(&r.maxStreams, "max-streams", 0, "`NUMBER` of streams that this server takes, so that proxies go to its replicas; 0 is no bound")
+	f.DurationVar(&r.maxStreamAge, "max-stream-age", time.Hour, "how long a proxy is served, give or take a tenth, before it has to connect anew and may find another replica; 0 is for ever")
+	f.DurationVar(&r.drain, "drain", 10*time.Second, "over what time proxies are sent away when the server is told to end (SIGTERM)")
+}
+
+func (r *replicaFlags) check() error {
+	if r.maxStreams < 0 || r.maxStreamAge < 0 || r.drain < 0 {
+		return usagef("--max-streams %d, --max-stream-age %v, --drain %v: want none below 0", r.maxStreams, r.maxStreamAge, r.drain)
+	}
+	return nil
 }
 
 // board is where the conditions of objects are worked out.

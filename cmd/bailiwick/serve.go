@@ -96,7 +96,7 @@ begins to answer proxies only then.`,
 	f.DurationVar(&c.quiet, "debounce-quiet", snapshot.DefaultQuiet, "how long a tenant's burst must pause before it is built")
 	f.DurationVar(&c.max, "debounce-max", snapshot.DefaultMax, "how long a tenant's burst may be gathered at most")
 	f.Float64Var(&c.maxRemoval, "max-removal", guard.DefaultShare, "`SHARE` of the objects of a kind (above 20 objects) whose removal at once is held until confirmed; 1 holds Tenants only")
-	c.replicaFlags.add(f)
+	c.add(f)
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	return cmd
@@ -148,6 +148,9 @@ func (c *serveConfig) check() error {
 	if c.proxySVID != "file" && c.proxySVID != "sds" {
 		return usageError{fmt.Errorf("--proxy-svid %q: want file or sds", c.proxySVID)}
 	}
+	if err := c.replicaFlags.check(); err != nil {
+		return err
+	}
 	return c.checkAdmin()
 }
 
@@ -195,6 +198,8 @@ type server struct {
 	fleet     *status.Fleet
 	steward   *steward.Steward
 	listeners struct{ xds, health, admin net.Listener }
+	// draining is closed when no proxy should come any more; set by run.
+	draining <-chan struct{}
 }
 
 func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, error) {
@@ -223,6 +228,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	s.xds, err = xds.NewServer(xds.Config{
 		Store: s.publisher, Logger: log, Registerer: s.registry, Limits: s.publisher.Limits, BindToPodIP: c.bindToPodIP,
 		Ask: s.publisher, ClusterDomain: c.clusterDomain,
+		MaxStreams: c.maxStreams, MaxStreamAge: c.maxStreamAge, Drain: c.drain,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make xDS server: %w", err)
@@ -268,22 +274,32 @@ func (s *server) listen() error {
 	return nil
 }
 
-// run starts everything and ends it together: with ctx, or when one part fails.
+// run starts everything. When ctx ends, proxies are sent away first, served until
+// the last is gone; then all ends together, as it does when one part fails.
 func (s *server) run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.publisher.Run(ctx) })
-	g.Go(func() error { return s.feedBundles(ctx) })
-	g.Go(func() error { return s.objects.run(ctx, newSink(s.feed, s.log)) })
-	g.Go(func() error { return s.keeper.run(ctx) })
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, work := errgroup.WithContext(work)
+	s.draining = ctx.Done()
+	g.Go(func() error { return s.publisher.Run(work) })
+	g.Go(func() error { return s.feedBundles(work) })
+	g.Go(func() error { return s.objects.run(work, newSink(s.feed, s.log)) })
+	g.Go(func() error { return s.keeper.run(work) })
 	if s.fleet != nil {
-		g.Go(func() error { return s.fleet.Run(ctx) })
-		g.Go(func() error { return s.runSteward(ctx) })
+		g.Go(func() error { return s.fleet.Run(work) })
+		g.Go(func() error { return s.runSteward(work) })
 	}
-	g.Go(func() error { return s.serveHTTP(ctx, "health", s.listeners.health, s.healthHandler()) })
+	g.Go(func() error { return s.serveHTTP(work, "health", s.listeners.health, s.healthHandler()) })
 	if s.listeners.admin != nil {
-		g.Go(func() error { return s.serveHTTP(ctx, "admin", s.listeners.admin, s.adminHandler()) })
+		g.Go(func() error { return s.serveHTTP(work, "admin", s.listeners.admin, s.adminHandler()) })
 	}
-	g.Go(func() error { return s.serveProxies(ctx) })
+	g.Go(func() error {
+		serving, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(work, cancel)() // one of the others failed
+		defer stop()
+		return s.serveProxies(serving)
+	})
 	err := g.Wait()
 	s.log.Info("server ended", "err", err)
 	return err

@@ -90,7 +90,7 @@ func StartServer(ctx context.Context, config ServerConfig) (*Server, error) {
 		config.Binary, "serve",
 		"--xds-address", s.XDS.String(), "--health-address", s.Health.String(), "--admin-address", s.Admin.String(),
 		"--cert", filepath.Join(config.Dir, CertFile), "--key", filepath.Join(config.Dir, KeyFile),
-		"--allow-loopback-endpoints",
+		"--allow-loopback-endpoints", "--drain", "0s",
 	}
 	if config.ConfigDir != "" {
 		s.argv = append(s.argv, "--config-dir", config.ConfigDir)
@@ -130,6 +130,11 @@ func (s *Server) WaitReady(ctx context.Context) error {
 // Metrics are the server's metrics as Prometheus reads them.
 func (s *Server) Metrics(ctx context.Context) ([]byte, error) {
 	return fetch(ctx, s.Health, "/metrics")
+}
+
+// Fetch is what the server's health address has at path.
+func (s *Server) Fetch(ctx context.Context, path string) ([]byte, error) {
+	return fetch(ctx, s.Health, path)
 }
 
 // Dump is what the server's admin address has at path.

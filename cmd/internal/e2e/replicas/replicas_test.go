@@ -157,3 +157,45 @@ func TestDeletedTenantIsHeldUntilConfirmed(t *testing.T) {
 		return nil
 	})
 }
+
+// A server that is told to end sends its proxies away over some time, serves them
+// until then, and is not ready meanwhile; the other takes them, sends them nothing
+// again, and takes no more than it may.
+func TestDrain(t *testing.T) {
+	f := setUp(t)
+	first, second := f.serve("first", "--drain", "5s"), f.serve("second", "--max-streams", "2")
+	var proxies []*proxy
+	for range 3 {
+		proxies = append(proxies, f.connect(first))
+	}
+	for _, p := range proxies {
+		f.knows(p, "orders.acme-web.svc.cluster.local:8080", true)
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the server
+		first.Stop()
+		close(ended)
+	}()
+	f.until("the first is not ready", func() error {
+		if _, err := first.Fetch(f.ctx, "/readyz"); err == nil || !strings.Contains(err.Error(), "draining") {
+			return fmt.Errorf("it says %w", errors.Join(err, errors.New("not yet")))
+		}
+		return nil
+	})
+	for _, p := range proxies {
+		<-p.Done()
+	}
+	<-ended
+	for _, p := range proxies[:2] {
+		p.to.Store(second)
+		require.NoError(t, p.Reconnect(f.ctx, adsclient.Reconnection{Fresh: true}))
+	}
+	f.apply(service("late"))
+	for _, p := range proxies[:2] {
+		f.knows(p, late, true)
+	}
+	proxies[2].to.Store(second)
+	_ = proxies[2].Reconnect(f.ctx, adsclient.Reconnection{Fresh: true}) // refused, now or by the first answer
+	<-proxies[2].Done()
+	require.ErrorContains(t, proxies[2].Err(), "connect to another")
+}
