@@ -45,6 +45,11 @@ func Kinds() []tenancy.Kind {
 	}
 }
 
+// Types are the conditions that are worked out here; objects may have others.
+func Types() []string {
+	return []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, v1alpha1.ConditionProgrammed}
+}
+
 // Facts are all that the conditions of one object follow from.
 type Facts struct {
 	Kind tenancy.Kind

@@ -55,7 +55,8 @@ type Place struct {
 
 // Lack is an object of which proxies lack what was made from it.
 type Lack struct {
-	// Kind is Service or AccessPolicy: what resources are made from.
+	// Kind is Service, AccessPolicy or PeerTLS: what resources are made from, and
+	// what conditions of namespaced objects follow from.
 	Kind      tenancy.Kind `json:"kind"`
 	Namespace string       `json:"namespace"`
 	Name      string       `json:"name"`
@@ -130,7 +131,7 @@ func (g *Gather) Add(s Stream) {
 func (p *gathered) count(refs []tenancy.Ref, up func(*Lack)) {
 	seen := map[tenancy.Ref]bool{}
 	for _, r := range refs {
-		if seen[r] || (r.Kind != tenancy.KindService && r.Kind != tenancy.KindAccessPolicy) {
+		if seen[r] || !slices.Contains([]tenancy.Kind{tenancy.KindService, tenancy.KindAccessPolicy, tenancy.KindPeerTLS}, r.Kind) {
 			continue
 		}
 		seen[r] = true

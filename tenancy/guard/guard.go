@@ -50,7 +50,7 @@ type Guard struct {
 	labelled map[string]int
 }
 
-// group is what is counted together: a kind, the Deny policies by themselves.
+// group is what is counted together: a kind, of policies those that only deny.
 type group struct {
 	kind tenancy.Kind
 	deny bool
@@ -192,7 +192,7 @@ func compare(a, b tenancy.Ref) int {
 // groupOf says in which group an object is that is known, and whether its
 // removal may be held.
 func (g *Guard) groupOf(ref tenancy.Ref) (group, bool) {
-	gr := group{kind: ref.Kind, deny: ref.Kind == tenancy.KindAccessPolicy}
+	gr := group{kind: ref.Kind, deny: ref.Kind == tenancy.KindAccessPolicy || ref.Kind == tenancy.KindClusterAccessPolicy}
 	k := g.kinds[gr]
 	if k == nil {
 		return gr, false
@@ -209,6 +209,11 @@ func guardedAs(ev tenancy.Event) (group, bool) {
 	case tenancy.KindAccessPolicy:
 		p, ok := ev.Object.(*tenancy.AccessPolicy)
 		return group{kind: ev.Ref.Kind, deny: true}, ok && p.Action == tenancy.Deny
+	case tenancy.KindClusterAccessPolicy:
+		// One that also allows is one that may be taken back.
+		p, ok := ev.Object.(*tenancy.ClusterAccessPolicy)
+		allows := func(r tenancy.ClusterRule) bool { return r.Action != tenancy.Deny }
+		return group{kind: ev.Ref.Kind, deny: true}, ok && !p.Invalid && !slices.ContainsFunc(p.Rules, allows)
 	}
 	return group{}, false
 }

@@ -142,6 +142,12 @@ func TestNoRevocationIsEverHeld(t *testing.T) {
 		objects[ref(tenancy.KindServiceGrant, name, "g")] = func(*rapid.T) tenancy.Object { return &tenancy.ServiceGrant{} }
 		objects[ref(tenancy.KindServiceRequest, name, "r")] = func(*rapid.T) tenancy.Object { return &tenancy.ServiceRequest{} }
 		objects[ref(tenancy.KindClusterServiceGrant, "", name)] = func(*rapid.T) tenancy.Object { return &tenancy.ClusterServiceGrant{} }
+		objects[ref(tenancy.KindClusterAccessPolicy, "", name)] = func(t *rapid.T) tenancy.Object {
+			rule := func(label string) tenancy.ClusterRule {
+				return tenancy.ClusterRule{Action: rapid.SampledFrom([]tenancy.Action{tenancy.Allow, tenancy.Deny}).Draw(t, label)}
+			}
+			return &tenancy.ClusterAccessPolicy{Rules: []tenancy.ClusterRule{rule("first"), rule("second")}}
+		}
 		objects[ref(tenancy.KindAccessPolicy, name, "a")] = func(t *rapid.T) tenancy.Object {
 			return &tenancy.AccessPolicy{Action: rapid.SampledFrom([]tenancy.Action{tenancy.Allow, tenancy.Deny}).Draw(t, "action")}
 		}
@@ -177,6 +183,9 @@ func TestNoRevocationIsEverHeld(t *testing.T) {
 					differs++
 					p, isPolicy := have.(*tenancy.AccessPolicy)
 					require.False(t, isPolicy && p.Action == tenancy.Allow, "%v", r)
+					if c, isCluster := have.(*tenancy.ClusterAccessPolicy); isCluster {
+						require.Equal(t, []tenancy.ClusterRule{{Action: tenancy.Deny}, {Action: tenancy.Deny}}, c.Rules)
+					}
 					require.NotContains(t, []tenancy.Kind{tenancy.KindServiceGrant, tenancy.KindServiceRequest, tenancy.KindClusterServiceGrant}, r.Kind)
 				}
 			}

@@ -14,16 +14,18 @@ import (
 
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/condition"
+	"bailiwick.dev/bailiwick/tenancy/object"
 	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
 // resourceOf is how a kind with conditions is called in the API's paths.
 func resourceOf(kind tenancy.Kind) (schema.GroupVersionResource, bool) {
-	names := map[tenancy.Kind]string{
-		tenancy.KindTenant: "tenants", tenancy.KindServiceGrant: "servicegrants", tenancy.KindServiceRequest: "servicerequests",
-		tenancy.KindClusterServiceGrant: "clusterservicegrants", tenancy.KindAccessPolicy: "accesspolicies",
+	for _, info := range object.Kinds() {
+		if info.Kind == kind {
+			return schema.GroupVersionResource{Group: v1alpha1.Group, Version: v1alpha1.Version, Resource: info.Resource}, true
+		}
 	}
-	return schema.GroupVersionResource{Group: v1alpha1.Group, Version: v1alpha1.Version, Resource: names[kind]}, names[kind] != ""
+	return schema.GroupVersionResource{}, false
 }
 
 func (f *Fleet) resource(ref tenancy.Ref) (dynamic.ResourceInterface, bool) {
@@ -86,7 +88,10 @@ func (f *Fleet) write(ctx context.Context, s condition.Said) error {
 // that begins to lead.
 func (f *Fleet) Recall(ctx context.Context, into func(tenancy.Ref, []metav1.Condition)) error {
 	for _, kind := range condition.Kinds() {
-		gvr, _ := resourceOf(kind)
+		gvr, ok := resourceOf(kind)
+		if !ok {
+			return fmt.Errorf("kind %s has conditions and is not read", kind)
+		}
 		opts := metav1.ListOptions{Limit: 500}
 		for {
 			list, err := f.dynamic.Resource(gvr).List(ctx, opts)
@@ -105,8 +110,11 @@ func (f *Fleet) Recall(ctx context.Context, into func(tenancy.Ref, []metav1.Cond
 					continue // it is written anew
 				}
 				key := tenancy.Key{Source: f.cfg.Source, Namespace: u.GetNamespace(), Name: u.GetName()}
-				// What the API server filled in when the object was made nobody has said.
-				said := slices.DeleteFunc(o.Status.Conditions, func(c metav1.Condition) bool { return c.LastTransitionTime.Unix() <= 0 })
+				// What the API server filled in when the object was made nobody has said, and
+				// other conditions are others'.
+				said := slices.DeleteFunc(o.Status.Conditions, func(c metav1.Condition) bool {
+					return c.LastTransitionTime.Unix() <= 0 || !slices.Contains(condition.Types(), c.Type)
+				})
 				into(tenancy.Ref{Kind: kind, Key: key}, said)
 			}
 			if opts.Continue = list.GetContinue(); opts.Continue == "" {
