@@ -34,7 +34,8 @@ A template gets two init containers (the iptables rules, the bootstrap) and Envo
 as a native sidecar, before its own: Envoy is up before the first of the Pod's own
 containers starts, and ends after the last. Probes need no change: the server lets
 the kubelet's HTTP and gRPC probes through from the Pod's node, at their path.
-A TCP probe succeeds as soon as Envoy listens.
+A TCP probe succeeds as soon as Envoy listens. The init container that sets the
+rules needs NET_ADMIN, so the namespace's Pod Security Standard has to be privileged.
 
 Certificates come from --svid csi.spiffe.io (SPIRE's agent, through the SPIFFE CSI
 driver; run the server with --proxy-svid=sds) or spiffe.csi.cert-manager.io.
