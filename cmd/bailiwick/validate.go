@@ -86,6 +86,8 @@ func validate(dir string, opts validateOptions, stdout, stderr io.Writer) error 
 		}
 		return note
 	})
+	d.hints(out.Errors)
+	d.hints(out.Warnings)
 	if err := out.print(stdout, opts.output); err != nil {
 		return fmt.Errorf("print the errors: %w", err)
 	}

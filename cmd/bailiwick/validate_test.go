@@ -74,7 +74,7 @@ kind: [
 	bad := filepath.Join(dir, "tenants/acme/bad.yaml")
 	require.Equal(t, []string{
 		bad + ":6: document 1: Service shop/a: spec.ports[0].port: 0 is no port number: 1 to 65535",
-		bad + ":7: document 1: Service shop/a: spec.ports[0].naem: unknown field",
+		bad + ":7: document 1: Service shop/a: spec.ports[0].naem: unknown field, did you mean name?",
 		bad + ":9: document 2: cannot be parsed: did not find expected node content",
 		filepath.Join(dir, "tenants/globex/foreign.yaml") + ":1: document 1: Service shop/a: namespace shop does not belong to tenant globex",
 	}, strings.Split(strings.TrimSpace(out), "\n"))

@@ -72,7 +72,7 @@ func TestJSON(t *testing.T) {
 	require.Len(t, got.Events(""), 1)
 	require.Equal(t, []string{
 		"f.json:5: document 2: Namespace b: metadata.uid: given twice",
-		"f.json:5: document 2: Namespace b: metadata.naam: unknown field",
+		"f.json:5: document 2: Namespace b: metadata.naam: unknown field, did you mean name?",
 	}, []string{got.Errors()[0].Error(), got.Errors()[1].Error()})
 	for _, bad := range []string{"{", "{\"a\": }", "{} x", "[1,", "{\"a\":1}}", "{a: b}"} {
 		got := DecodeAll("f.json", []byte(bad), Options{})

@@ -2,7 +2,9 @@ package object
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -80,7 +82,7 @@ func (f *filler) structure(path *field.Path, t *tree, dst reflect.Value) bool {
 		at := child(path, in.name)
 		where, ok := known[in.name]
 		if !ok {
-			f.add(at, "unknown field%s", suggest(in.name, known))
+			f.add(at, "unknown field%s", suggest(in.name, slices.Collect(maps.Keys(known))))
 			continue
 		}
 		f.fill(at, in.value, dst.FieldByIndex(where))
@@ -205,14 +207,4 @@ func (f *filler) known(of reflect.Type) map[string][]int {
 	}
 	f.fields[of] = known
 	return known
-}
-
-// suggest names the field that was probably meant: the same but for case.
-func suggest(name string, known map[string][]int) string {
-	for candidate := range known {
-		if strings.EqualFold(candidate, name) {
-			return ", did you mean " + candidate + "?"
-		}
-	}
-	return ""
 }

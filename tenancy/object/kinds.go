@@ -88,7 +88,7 @@ func findKind(p *problems, t *tree) (kindInfo, bool) {
 		}
 		known = append(known, k.name)
 	}
-	p.add(field.NewPath("kind"), "%s of %s is not read, only %s and List", quote(name), quote(apiVersion), strings.Join(known, ", "))
+	p.add(field.NewPath("kind"), "%s of %s is not read, only %s and List%s", quote(name), quote(apiVersion), strings.Join(known, ", "), suggest(name, known))
 	return kindInfo{}, false
 }
 
