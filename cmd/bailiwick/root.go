@@ -62,6 +62,7 @@ preview have more.`,
 	root.AddCommand(newValidateCommand())
 	root.AddCommand(newExplainCommand())
 	root.AddCommand(newMatrixCommand())
+	root.AddCommand(newSizeCommand())
 	root.AddCommand(newPreviewCommand())
 	root.AddCommand(newStatusCommand())
 	root.AddCommand(newProxiesCommand())
