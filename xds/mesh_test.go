@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net/netip"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,6 +132,43 @@ func (m *mesh) connectAs(mode protocol, tenant, services int, node *corev3.Node)
 		c.first = append(c.first, c.request(r)...)
 	}
 	return c
+}
+
+// The same of allocations, on the whole way and with the client's ACK.
+func TestAllocationsOfAnEventDoNotGrowWithTheMesh(t *testing.T) {
+	bundle := meshBundle(t)
+	cost := func(tenants int) (each float64) {
+		synctest.Test(t, func(t *testing.T) {
+			const services, changes = 5, 40
+			var events []tenancy.Event
+			for i := range tenants {
+				events = append(events, meshTenant(i, services)...)
+			}
+			m := newMesh(t, bundle, events)
+			var cs []*client
+			for i := range tenants {
+				c := m.connect(delta, i, services)
+				c.ack(c.first...)
+				cs = append(cs, c)
+			}
+			var before, after runtime.MemStats
+			for i := range changes + 5 {
+				if i == 5 { // the first ones fill caches
+					runtime.ReadMemStats(&before)
+				}
+				m.publisher.Apply([]tenancy.Event{meshSlice(0, 1, i%2 == 1)})
+				got := cs[0].take()
+				require.Len(t, got, 1)
+				cs[0].ack(got...)
+				time.Sleep(snapshot.DefaultQuiet)
+			}
+			runtime.ReadMemStats(&after)
+			each = float64(after.Mallocs-before.Mallocs) / changes
+		})
+		return each
+	}
+	small, large := cost(3), cost(50)
+	require.InEpsilon(t, small, large, 0.05)
 }
 
 // What an event costs in encodes, messages, bytes and wake-ups, must not
