@@ -41,7 +41,7 @@ func (c *compiler) predicate(m policy.Match, a policy.Action) *predicate {
 		all = append(all, not(or(c.methods(m.NotMethods))))
 	}
 	if paths, every := c.paths(m.NotPaths, policy.Allow); every {
-		all = append(all, not(single(c.header(":method"), headerValue(policy.Pattern{At: policy.Beginning}))))
+		all = append(all, c.never())
 	} else if len(paths) > 0 {
 		all = append(all, not(or(paths)))
 	}
@@ -49,6 +49,11 @@ func (c *compiler) predicate(m policy.Match, a policy.Action) *predicate {
 		all = append(all, not(or(c.hosts(m.NotHosts))))
 	}
 	return and(all)
+}
+
+// never is a condition that no request meets.
+func (c *compiler) never() *predicate {
+	return not(single(c.header(":method"), headerValue(policy.Pattern{At: policy.Beginning})))
 }
 
 func (c *compiler) methods(methods []string) (alternatives []*predicate) {
@@ -117,9 +122,10 @@ func (c *compiler) token(provider string, claims []policy.Claim) []*predicate {
 			in := append([]string{provider}, claim.Path...)
 			alternatives = append(alternatives, c.value(at(in...), text), c.value(at(in...), list))
 		}
-		if len(alternatives) > 0 {
-			all = append(all, or(alternatives))
+		if len(alternatives) == 0 { // no value is one of none
+			alternatives = []*predicate{c.never()}
 		}
+		all = append(all, or(alternatives))
 	}
 	return all
 }

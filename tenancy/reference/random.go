@@ -105,6 +105,11 @@ func AnyPort(t *rapid.T, tokens bool) policy.Port {
 	if one(t, "observed allow", 4) {
 		p.AllowObserved = "n/watch"
 	}
+	// A policy observes as a whole.
+	observing := few(t, "observing", 2, []string{"*/a", "*/b", "n/a", "n/b", "n/c"})
+	if !one(t, "observe", 2) {
+		observing = nil
+	}
 	for range rapid.IntRange(0, 7).Draw(t, "rules") {
 		r := policy.Rule{Tier: rapid.SampledFrom([]policy.Tier{policy.TierTenant, policy.TierTenant, policy.TierAdmin, policy.TierBaseline}).Draw(t, "tier")}
 		actions, names := []policy.Action{policy.Allow, policy.Deny, policy.Pass, policy.Audit}, []string{"*/a", "*/b"}
@@ -112,7 +117,7 @@ func AnyPort(t *rapid.T, tokens bool) policy.Port {
 			actions, names = []policy.Action{policy.Allow, policy.Allow, policy.Deny, policy.Audit}, []string{"n/a", "n/b", "n/c"}
 		}
 		r.Action, r.Policy = rapid.SampledFrom(actions).Draw(t, "action"), rapid.SampledFrom(names).Draw(t, "policy")
-		r.Observe, r.From = one(t, "observe", 4), principals(t, "from")
+		r.Observe, r.From = slices.Contains(observing, r.Policy), principals(t, "from")
 		negative := r.Action == policy.Deny && one(t, "negative", 2)
 		if negative {
 			r.NotFrom = principals(t, "not from")
