@@ -31,6 +31,12 @@ func Absent(t Type, name string) *Resource {
 	case Extension:
 		var kind rbacKind
 		switch {
+		case strings.HasPrefix(name, jwtPrefix):
+			r, err = pk.resource(t, name, &corev3.TypedExtensionConfig{Name: name, TypedConfig: pk.any(noToken())}, nil, nil)
+			if err != nil {
+				return nil
+			}
+			return r
 		case strings.HasPrefix(name, rbacHTTPPrefix):
 			kind = rbacHTTP
 		case strings.HasPrefix(name, rbacTCPPrefix):

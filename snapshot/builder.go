@@ -37,14 +37,17 @@ type BuilderConfig struct {
 	// ClusterDomain ends all service names; DefaultClusterDomain if empty.
 	ClusterDomain string
 	ProxySVID     SVIDSource
+	// IdentityHeader is DefaultIdentityHeader if empty; see CheckIdentityHeader.
+	IdentityHeader string
 }
 
 // Builder makes resources. Its methods are pure functions of their arguments
 // and its configuration: equal inputs give equal bytes. It is immutable and
 // safe for concurrent use. Whatever it returns has passed Check.
 type Builder struct {
-	domain string
-	svid   SVIDSource
+	domain   string
+	svid     SVIDSource
+	identity string
 }
 
 // NewBuilder returns a Builder.
@@ -52,7 +55,10 @@ func NewBuilder(c BuilderConfig) *Builder {
 	if c.ClusterDomain == "" {
 		c.ClusterDomain = DefaultClusterDomain
 	}
-	return &Builder{domain: c.ClusterDomain, svid: c.ProxySVID}
+	if c.IdentityHeader == "" {
+		c.IdentityHeader = DefaultIdentityHeader
+	}
+	return &Builder{domain: c.ClusterDomain, svid: c.ProxySVID, identity: c.IdentityHeader}
 }
 
 // FQDN is the fully qualified name of a service.

@@ -178,7 +178,7 @@ func (f files) start() *envoy {
 	e := &envoy{files: f, log: &syncBuffer{}}
 	adminFile := filepath.Join(f.dir, "admin")
 	cmd := exec.Command(envoyBinary(f.t), "-c", "bootstrap.json", "--admin-address-path", adminFile, "--concurrency", "1",
-		"--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "1", "--drain-strategy", "immediate")
+		"--disable-hot-restart", "--log-level", "warning", "--file-flush-interval-msec", "50", "--drain-time-s", "1", "--drain-strategy", "immediate")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = f.dir, e.log, e.log
 	require.NoError(f.t, cmd.Start())
 	ended := make(chan struct{})

@@ -73,6 +73,7 @@ func serveHTTP(t testing.TB, addr netip.AddrPort) {
 		}
 		w.Header().Set("Saw-Proto", r.Proto)
 		w.Header().Set("Saw-Path", r.URL.Path)
+		w.Header().Set("Saw-Target", r.RequestURI)
 	})}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(l) }() // ends with s.Close

@@ -9,40 +9,16 @@ import (
 	"strings"
 	"time"
 
-	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"bailiwick.dev/bailiwick/tenancy"
 )
-
-const (
-	// PeerHeader carries the caller's SPIFFE ID to the application.
-	PeerHeader = "x-bailiwick-peer"
-	// peerSpellings is every name that an application may take for PeerHeader.
-	peerSpellings = `(?i)x[-_]bailiwick[-_]peer`
-)
-
-// proxyControls are the beginnings of headers that steer Envoy's router
-// (retries, timeouts, names of statistics); a caller has no business with those
-// of another workload.
-func proxyControls() []string {
-	return []string{
-		"x-envoy-retry-", "x-envoy-max-retries", "x-envoy-retriable-", "x-envoy-upstream-", "x-envoy-hedge-",
-		"x-envoy-force-trace", "x-envoy-decorator-operation", "x-envoy-internal", "x-envoy-ip-tags",
-	}
-}
 
 const (
 	// handshakeTimeout bounds how long a stranger may hold a connection.
@@ -72,7 +48,7 @@ func (b *Builder) Inbound(w *tenancy.WorkloadSpec, v Variant, podIPs []netip.Add
 	in.bundles = in.usable(bundles)
 	in.ports()
 	for _, p := range in.served {
-		in.keep(in.rbac(p))
+		in.decisions(p)
 		in.secret(p)
 	}
 	clusters, err := inboundClusters(in.served, v, w.Origins)
@@ -150,14 +126,35 @@ func (in *inbound) ports() {
 	slices.SortFunc(in.served, func(x, y tenancy.InboundPort) int { return int(x.Port) - int(y.Port) })
 }
 
-// rbac compiles who may call a port; if that fails, nobody may.
-func (in *inbound) rbac(p tenancy.InboundPort) (*Resource, error) {
-	r, err := RBAC(p, in.w.Origins)
-	if err != nil {
-		return Absent(Extension, rbacName(p)), fmt.Errorf("port %d denies everybody: %w", p.Port, err)
+// decisions compiles who may call a port; if that fails, nobody may.
+func (in *inbound) decisions(p tenancy.InboundPort) {
+	made := []func(tenancy.InboundPort, []tenancy.Ref) (*Resource, error){RBAC}
+	names := []string{rbacName(p)}
+	if p.Plaintext {
+		made, names = append(made, PlainRBAC), append(names, plainRBACName(p))
 	}
-	return r, nil
+	if in.tokens(p) {
+		r, err := JWT(p, in.w.Origins)
+		if err != nil { // what cannot be verified cannot be judged
+			in.keep(Absent(Extension, jwtName(p)), fmt.Errorf("port %d denies everybody: %w", p.Port, err))
+			for _, name := range names {
+				in.keep(Absent(Extension, name), nil)
+			}
+			return
+		}
+		in.keep(r, nil)
+	}
+	for i, build := range made {
+		r, err := build(p, in.w.Origins)
+		if err != nil {
+			r, err = Absent(Extension, names[i]), fmt.Errorf("port %d denies everybody: %w", p.Port, err)
+		}
+		in.keep(r, err)
+	}
 }
+
+// tokens reports whether the chains of a port verify tokens.
+func (in *inbound) tokens(p tenancy.InboundPort) bool { return in.w.Tokens && p.Protocol.IsHTTP() }
 
 func (in *inbound) secret(p tenancy.InboundPort) {
 	name := inboundSecretName(p)
@@ -232,16 +229,22 @@ const fieldFilterChains = 3 // Listener.filter_chains
 func (in *inbound) assemble(name string, head *listenerv3.Listener, parts []*Part, ports []tenancy.InboundPort) (*Resource, error) {
 	var secrets, extensions []Child
 	for _, p := range ports {
-		chain, err := in.chain(p)
+		chains, err := in.chains(p)
 		if err != nil {
 			in.fail(fmt.Errorf("port %d is closed: %w", p.Port, err))
 			continue
 		}
-		parts = append(parts, chain)
+		parts = append(parts, chains...)
 		if c := (Child{Secret, inboundSecretName(p)}); !slices.Contains(secrets, c) {
 			secrets = append(secrets, c)
 		}
+		if in.tokens(p) {
+			extensions = append(extensions, Child{Extension, jwtName(p)})
+		}
 		extensions = append(extensions, Child{Extension, rbacName(p)})
+		if p.Plaintext {
+			extensions = append(extensions, Child{Extension, plainRBACName(p)})
+		}
 	}
 	r, err := Assemble(Listener, name, head, parts, nil, append(secrets, extensions...), in.w.Origins)
 	if err != nil {
@@ -264,117 +267,6 @@ func (in *inbound) listener(pk *packer, name string, addr netip.Addr, port uint1
 		},
 		ListenerFiltersTimeout: durationpb.New(helloTimeout),
 	}
-}
-
-// chain is one Pod port: mTLS, then RBAC, then the application.
-func (in *inbound) chain(p tenancy.InboundPort) (*Part, error) {
-	var pk packer
-	match := &listenerv3.FilterChainMatch{TransportProtocol: "tls"}
-	if !in.v.Explicit {
-		match.DestinationPort = u32(uint32(p.Port))
-	}
-	c := &listenerv3.FilterChain{
-		Name:                          inboundName(p.Port),
-		FilterChainMatch:              match,
-		TransportSocket:               in.b.downstreamTLS(&pk, p, in.w.TLSMinimum13),
-		TransportSocketConnectTimeout: durationpb.New(handshakeTimeout),
-	}
-	if p.Protocol.IsHTTP() {
-		c.Filters = []*listenerv3.Filter{in.http(&pk, p)}
-	} else {
-		c.Filters = []*listenerv3.Filter{
-			{Name: rbacName(p), ConfigType: &listenerv3.Filter_ConfigDiscovery{ConfigDiscovery: rbacSource(&pk, rbacTCP)}},
-			in.tcp(&pk, p),
-		}
-	}
-	return pk.part(c.Name, fieldFilterChains, c, in.w.Origins)
-}
-
-// http judges each request, with a path as the application will read it, and
-// tells the application who calls.
-func (in *inbound) http(pk *packer, p tenancy.InboundPort) *listenerv3.Filter {
-	hcm := &hcmv3.HttpConnectionManager{
-		StatPrefix:                    "inbound_" + portText(p.Port),
-		RouteSpecifier:                &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: in.route(p)},
-		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{peerHeader(pk)},
-		ForwardClientCertDetails:      hcmv3.HttpConnectionManager_SANITIZE_SET,
-		SetCurrentClientCertDetails:   &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true},
-		NormalizePath:                 wrapperspb.Bool(true),
-		MergeSlashes:                  true,
-		PathWithEscapedSlashesAction:  hcmv3.HttpConnectionManager_REJECT_REQUEST,
-		RequestHeadersTimeout:         durationpb.New(headersTimeout),
-		CommonHttpProtocolOptions:     &corev3.HttpProtocolOptions{},
-	}
-	if age := in.w.MaxStreamAge; age > 0 {
-		hcm.CommonHttpProtocolOptions.MaxStreamDuration = durationpb.New(age)
-	}
-	if age := in.w.MaxConnectionAge; age > 0 {
-		// Ends no stream, but makes callers show their certificate again.
-		hcm.CommonHttpProtocolOptions.MaxConnectionDuration = durationpb.New(age * agePart / ageWhole)
-		hcm.CommonHttpProtocolOptions.MaxConnectionDurationJitter = &typev3.Percent{Value: ageJitter}
-	}
-	commonHTTP(pk, hcm, &hcmv3.HttpFilter{
-		Name:       rbacName(p),
-		ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{ConfigDiscovery: rbacSource(pk, rbacHTTP)},
-	})
-	return &listenerv3.Filter{Name: hcmFilter, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pk.any(hcm)}}
-}
-
-func (in *inbound) route(p tenancy.InboundPort) *routev3.RouteConfiguration {
-	return &routev3.RouteConfiguration{
-		Name: inboundName(p.Port),
-		VirtualHosts: []*routev3.VirtualHost{{
-			Name:    inboundName(p.Port),
-			Domains: []string{"*"},
-			Routes: []*routev3.Route{{
-				Match:  anyRequest(),
-				Action: &routev3.Route_Route{Route: forward(inboundCluster(p, in.v), nil)},
-			}},
-		}},
-	}
-}
-
-// tcp never dials the application before the caller has proven who it is: else
-// a silent stranger could make connections that come back as more of them.
-func (in *inbound) tcp(pk *packer, p tenancy.InboundPort) *listenerv3.Filter {
-	t := &tcpproxyv3.TcpProxy{
-		StatPrefix:          "inbound_" + portText(p.Port),
-		UpstreamConnectMode: tcpproxyv3.UpstreamConnectMode_ON_DOWNSTREAM_TLS_HANDSHAKE,
-		MaxEarlyDataBytes:   u32(maxEarlyData),
-	}
-	if p.Protocol == tenancy.ClientFirst {
-		t.UpstreamConnectMode = tcpproxyv3.UpstreamConnectMode_ON_DOWNSTREAM_DATA
-	}
-	if age := in.w.MaxConnectionAge; age > 0 {
-		t.MaxDownstreamConnectionDuration = durationpb.New(age * agePart / ageWhole)
-		t.MaxDownstreamConnectionDurationJitterPercentage = &typev3.Percent{Value: ageJitter}
-	}
-	return tcpProxy(pk, t, inboundCluster(p, in.v))
-}
-
-// peerHeader removes what a caller claims to be before it says who it is: with
-// a mere overwrite a claim would survive where there is no URI SAN.
-func peerHeader(pk *packer) *corev3.TypedExtensionConfig {
-	remove := func(m *matcherv3.StringMatcher) *mutationv3.HeaderMutation {
-		return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
-			RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: m},
-		}}
-	}
-	mutations := []*mutationv3.HeaderMutation{remove(&matcherv3.StringMatcher{
-		MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: peerSpellings}},
-	})}
-	for _, prefix := range proxyControls() {
-		mutations = append(mutations, remove(&matcherv3.StringMatcher{
-			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}, IgnoreCase: true,
-		}))
-	}
-	mutations = append(mutations, &mutationv3.HeaderMutation{
-		Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: PeerHeader, Value: "%DOWNSTREAM_PEER_URI_SAN%"},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		}},
-	})
-	return pk.extension("envoy.http.early_header_mutation.header_mutation", &headermutationv3.HeaderMutation{Mutations: mutations})
 }
 
 func listenerFilter(pk *packer, name string, config proto.Message) *listenerv3.ListenerFilter {

@@ -231,14 +231,14 @@ func TestEnvoyTellsTheApplicationWhoCallsAndRefusesTheRest(t *testing.T) {
 	client := h2Client(t, web.tls)
 	for port, proto := range map[uint16]string{8080: "HTTP/1.1", 9090: "HTTP/2.0"} {
 		code, header, err := status(client, netip.AddrPortFrom(pod, port), policy.Request{Method: "GET", Path: "/a//b/./c", Host: "orders.", Headers: map[string]string{
-			PeerHeader: "spiffe://acme.example/ns/x/sa/forged", "X_Bailiwick_Peer": "forged", "x-bailiwick_peer": "forged",
+			DefaultIdentityHeader: "spiffe://acme.example/ns/x/sa/forged", "X_Tenant_Identity": "forged", "x-tenant_identity": "forged",
 			"x-envoy-max-retries": "9", "x-envoy-upstream-alt-stat-name": "forged", "x-forwarded-client-cert": "URI=forged", "x_other": "kept",
 		}})
 		require.NoError(t, err)
 		require.Equal(t, 200, code)
 		require.Equal(t, proto, header.Get("Saw-Proto"))
 		require.Equal(t, "/a/b/c", header.Get("Saw-Path"))
-		require.Equal(t, []string{web.id}, header["Saw-X-Bailiwick-Peer"])
+		require.Equal(t, []string{web.id}, header["Saw-X-Tenant-Identity"])
 		require.Equal(t, "kept", header.Get("Saw-X_other"))
 		require.Contains(t, header.Get("Saw-X-Forwarded-Client-Cert"), "URI="+web.id)
 		require.NotContains(t, fmt.Sprint(header), "forged")

@@ -124,7 +124,7 @@ func TestEnvoyReachesServices(t *testing.T) {
 		for range 4 {
 			code, header := ask(t, at, host)
 			require.Equal(t, 200, code, host)
-			require.Equal(t, "spiffe://acme.example/ns/acme-shop/sa/orders", header.Get("Saw-X-Bailiwick-Peer"))
+			require.Equal(t, "spiffe://acme.example/ns/acme-shop/sa/orders", header.Get("Saw-X-Tenant-Identity"))
 			require.Equal(t, "HTTP/1.1", header.Get("Saw-Proto"))
 		}
 	}

@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"slices"
+
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	networkinputsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
@@ -75,8 +77,11 @@ func (c *compiler) hosts(hosts []string) (alternatives []*predicate) {
 // paths are the alternatives of a path condition; every is set if one of them
 // matches every path.
 func (c *compiler) paths(paths []policy.Path, a policy.Action) (alternatives []*predicate, every bool) {
+	add := func(m *matcherv3.StringMatcher) { alternatives = append(alternatives, single(c.header(":path"), m)) }
+	if a == policy.Deny && slices.ContainsFunc(paths, func(p policy.Path) bool { return p.Type != policy.Exact }) {
+		add(expression(policy.HiddenDots))
+	}
 	for _, p := range paths {
-		add := func(m *matcherv3.StringMatcher) { alternatives = append(alternatives, single(c.header(":path"), m)) }
 		switch {
 		case p.Type == policy.Prefix && p.Value == "/":
 			return nil, true

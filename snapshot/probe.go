@@ -90,7 +90,7 @@ func (in *inbound) probeChain(port uint16, probes []tenancy.Probe) (*Part, error
 	hcm := &hcmv3.HttpConnectionManager{
 		StatPrefix:                    "inbound_probe_" + portText(port),
 		RouteSpecifier:                &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{vh}}},
-		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{peerHeader(&pk)},
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{in.b.identityHeader(&pk)},
 		// What is compared is what the application will read.
 		NormalizePath:            wrapperspb.Bool(false),
 		ForwardClientCertDetails: hcmv3.HttpConnectionManager_SANITIZE,

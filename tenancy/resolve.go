@@ -11,6 +11,7 @@ import (
 // inboundPort puts together who may call the Pod port that leads lead to.
 func (m *Model) inboundPort(sp *space, leads []lead, by judges) InboundPort {
 	out := InboundPort{Port: leads[0].Port, Protocol: joint(leads)}
+	out.Plaintext = sp.tenant.now.Permissive && out.Protocol != ServerFirst
 	consumers := m.consumers(sp, leads)
 	out.Policy = policy.Port{
 		Number: out.Port, HTTP: out.Protocol.IsHTTP(),
@@ -120,8 +121,9 @@ func (r resolver) add(base policy.Rule, rule *AccessRule) {
 		}
 		base.Match.Provider, base.Match.Claims = "", nil
 	}
-	if base.Match.Provider != "" && !rule.Token.Optional && !base.Observe && base.Action != policy.Audit {
-		r.port.TokenRequired = true
+	if base.Match.Provider != "" && !base.Observe && base.Action != policy.Audit {
+		r.port.TokenEnforced = true
+		r.port.TokenRequired = r.port.TokenRequired || !rule.Token.Optional
 	}
 	r.port.Rules = append(r.port.Rules, base)
 }

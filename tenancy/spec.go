@@ -113,6 +113,8 @@ type WorkloadSpec struct {
 	// own one always among them; sorted.
 	TrustDomains []string
 	TLSMinimum13 bool
+	// Tokens is set if the tenant's policies may speak about tokens.
+	Tokens bool
 	// MaxConnectionAge bounds TCP connections, MaxStreamAge HTTP streams;
 	// 0 is no bound.
 	MaxConnectionAge, MaxStreamAge time.Duration
@@ -130,6 +132,9 @@ type InboundPort struct {
 	Protocol Protocol
 	// Policy decides who may call it.
 	Policy policy.Port
+	// Plaintext is set if callers without a certificate get an answer; whether
+	// they get in is for Policy to say.
+	Plaintext bool
 }
 
 // TouchedView says what to look at again in an open view.

@@ -119,7 +119,7 @@ func (m *Model) Workload(sel Selection) WorkloadSpec {
 		return spec
 	}
 	now := sp.tenant.now
-	spec.Tenant, spec.TLSMinimum13 = tenant, now.TLSMinimum13
+	spec.Tenant, spec.TLSMinimum13, spec.Tokens = tenant, now.TLSMinimum13, len(now.Providers) > 0
 	spec.MaxConnectionAge, spec.MaxStreamAge = now.MaxConnectionAge, now.MaxStreamAge
 	by := judges{cluster: m.subjectTo(sp), policies: m.selected(sp, c.Policies)}
 	for _, name := range c.Peers {

@@ -36,6 +36,8 @@ type serveConfig struct {
 	workloadAPI   string
 	trustDomains  []string
 	clusterDomain string
+	// identityHeader is what tells applications who calls.
+	identityHeader string
 	proxySVID     string
 	allowLoopback bool
 	bindToPodIP   bool
@@ -89,6 +91,7 @@ begins to answer proxies only then.`,
 	f.StringVar(&c.workloadAPI, "workload-api", "", "SPIFFE Workload API `SOCKET` to take certificate and bundles from")
 	f.StringArrayVar(&c.trustDomains, "trust-domain", nil, "trust domain `TD` whose workloads may connect; may be repeated (default: those with a --trust-bundle)")
 	f.StringVar(&c.clusterDomain, "cluster-domain", "cluster.local", "`DOMAIN` that service names end in")
+	f.StringVar(&c.identityHeader, "identity-header", snapshot.DefaultIdentityHeader, "`NAME` of the header that tells applications the caller's SPIFFE ID")
 	f.StringVar(&c.proxySVID, "proxy-svid", "file", "where proxies have their certificate: file (svid/sds.json in Envoy's working directory) or sds (the bootstrap's cluster sds)")
 	f.BoolVar(&c.allowLoopback, "allow-loopback-endpoints", false, "accept endpoints on 127.0.0.0/8 and ::1, for many proxies on one host")
 	f.BoolVar(&c.bindToPodIP, "bind-stream-to-pod-ip", false, "refuse proxies that do not connect from an address of a Pod of their identity; not with a proxy or NAT in between, nor for Pods on the host's network")
@@ -135,6 +138,9 @@ func (c *serveConfig) check() error {
 	}
 	if c.workloadAPI != "" && len(c.trustDomains) == 0 {
 		return usageError{errors.New("--workload-api needs --trust-domain: federated bundles admit nobody by themselves")}
+	}
+	if err := snapshot.CheckIdentityHeader(c.identityHeader); err != nil {
+		return usageError{fmt.Errorf("--identity-header: %w", err)}
 	}
 	if c.quiet <= 0 || c.max < c.quiet {
 		return usageError{fmt.Errorf("--debounce-quiet %v and --debounce-max %v: want 0 < quiet <= max", c.quiet, c.max)}
@@ -216,7 +222,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 			ClusterDomain: c.clusterDomain, TrustDomains: c.trustDomains, Limits: tenancy.DefaultLimits(),
 			SVIDMaxTTL: c.svidMaxTTL,
 		}),
-		Builder:    snapshot.NewBuilder(snapshot.BuilderConfig{ClusterDomain: c.clusterDomain, ProxySVID: svid}),
+		Builder:    snapshot.NewBuilder(snapshot.BuilderConfig{ClusterDomain: c.clusterDomain, ProxySVID: svid, IdentityHeader: c.identityHeader}),
 		Logger:     log,
 		Registerer: s.registry,
 		Quiet:      c.quiet, Max: c.max,

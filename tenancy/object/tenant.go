@@ -1,7 +1,6 @@
 package object
 
 import (
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -142,35 +141,6 @@ func providers(p *problems, list *field.Path, in []v1alpha1.JWTProvider) []polic
 	}
 	slices.SortFunc(out, func(a, b policy.Provider) int { return strings.Compare(a.Name, b.Name) })
 	return out
-}
-
-// keySet checks that a JSON Web Key Set holds public keys, and no secret ones:
-// what signs is not for proxies to have.
-func keySet(p *problems, at *field.Path, s string) {
-	var set struct {
-		Keys []map[string]any `json:"keys"`
-	}
-	switch {
-	case s == "":
-		p.add(at, "required")
-		return
-	case len(s) > maxJWKS:
-		p.add(at, "longer than %d bytes", maxJWKS)
-		return
-	case json.Unmarshal([]byte(s), &set) != nil || len(set.Keys) == 0:
-		p.add(at, "is no JSON Web Key Set with at least one key")
-		return
-	}
-	for i, key := range set.Keys {
-		_, private := key["d"]
-		_, shared := key["k"]
-		switch kty := key["kty"]; {
-		case private || shared:
-			p.add(at, "key %d: is secret; only public keys belong here", i)
-		case kty != "RSA" && kty != "EC" && kty != "OKP":
-			p.add(at, "key %d: kty is none of RSA, EC, OKP", i)
-		}
-	}
 }
 
 // timestamp reads a point in time as seconds since the Unix epoch; empty is 0.

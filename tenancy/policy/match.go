@@ -129,6 +129,8 @@ func (p Path) matches(path string, a Action) bool {
 		return path == p.Value
 	case p.Type == Prefix && p.Value == "/":
 		return true
+	case a == Deny && hidesDots(path):
+		return true
 	case p.Type == Prefix:
 		return p.begins(path, a)
 	case !strings.HasPrefix(path, "/") || !strings.HasPrefix(p.Value, "/"):
@@ -150,7 +152,7 @@ func (p Path) matches(path string, a Action) bool {
 			got = want
 		}
 		if a == Deny {
-			got, _, _ = strings.Cut(got, ";")
+			got = withoutParams(got)
 		}
 		if got != want {
 			return false
@@ -160,17 +162,46 @@ func (p Path) matches(path string, a Action) bool {
 	return len(segments) == 0 || a == Deny && len(segments) == 1 && segments[0] == ""
 }
 
+func withoutParams(segment string) string {
+	for i := range len(segment) {
+		if segment[i] == ';' || strings.HasPrefix(segment[i:], "%3b") || strings.HasPrefix(segment[i:], "%3B") {
+			return segment[:i]
+		}
+	}
+	return segment
+}
+
+// HiddenDots is an expression for request targets whose path has a dot segment
+// with params, such as /a/..;/b. Normalisation leaves it, and where an
+// application drops the params it leads anywhere: every Deny of a Prefix or a
+// Template matches it.
+const HiddenDots = `[^?]*/\.\.?(;|%3[bB])\C*`
+
+func hidesDots(path string) bool {
+	for segment := range strings.SplitSeq(path, "/") {
+		if bare := withoutParams(segment); bare != segment && (bare == "." || bare == "..") {
+			return true
+		}
+	}
+	return false
+}
+
 // Beginnings are what a path may begin with so that the Prefix p matches it in a
 // rule with action a, if the path is not p itself.
 func (p Path) Beginnings(a Action) []string {
 	all := []string{p.Value + "/"}
+	// Some applications decode before they look for params.
+	params := func(s string) { all = append(all, s+";", s+"%3b", s+"%3B") }
 	if a == Deny {
-		for i := 1; i < len(p.Value); i++ {
+		for i := range len(p.Value) {
 			if p.Value[i] == '/' {
-				all = append(all, p.Value[:i]+";")
+				if i > 0 {
+					params(p.Value[:i])
+				}
+				params(p.Value[:i] + "/") // a segment that is gone without its params
 			}
 		}
-		all = append(all, p.Value+";")
+		params(p.Value)
 	}
 	return all
 }
@@ -196,7 +227,7 @@ func (p Path) Regex(a Action) string {
 		}
 		b.WriteString("/" + regexp.QuoteMeta(want))
 		if a == Deny {
-			b.WriteString(`(;[^/?]*)?`)
+			b.WriteString(`((;|%3[bB])[^/?]*)?`)
 		}
 	}
 	if a == Deny {

@@ -133,6 +133,9 @@ type Port struct {
 	// TokenRequired refuses requests without a verified token, because a rule
 	// speaks about claims and does not call them optional.
 	TokenRequired bool
+	// TokenEnforced refuses requests with a bad token, because an enforced rule
+	// speaks about claims.
+	TokenEnforced bool
 	// AllowWithinTenant admits the own tenant where AllowSelected is not set.
 	AllowWithinTenant bool
 	// KnownAccounts lets SANs enumerate the namespaces of Partial. Only

@@ -159,10 +159,16 @@ func claimed(path, values []string, in any) bool {
 
 // onPath takes the path apart from its end, where Deny drops parameters.
 func onPath(p policy.Path, path string, deny bool) bool {
+	if deny {
+		path = strings.NewReplacer("%3b", ";", "%3B", ";").Replace(path)
+	}
 	if p.Type == policy.Exact {
 		return path == p.Value
 	}
 	if p.Type == policy.Prefix && p.Value == "/" {
+		return true
+	}
+	if deny && (strings.Contains(path, "/.;") || strings.Contains(path, "/..;")) {
 		return true
 	}
 	if p.Type == policy.Prefix {
@@ -172,7 +178,7 @@ func onPath(p policy.Path, path string, deny bool) bool {
 		}
 		// Where parameters begin before the prefix has ended, the rest may be it.
 		before, _, found := strings.Cut(path, ";")
-		return deny && found && before != "" && strings.HasPrefix(p.Value, before+"/")
+		return deny && found && before != "" && strings.HasPrefix(p.Value, strings.TrimSuffix(before, "/")+"/")
 	}
 	if path == "" || path[0] != '/' {
 		return false

@@ -118,7 +118,7 @@ func TestObservingChangesNothing(t *testing.T) {
 // TestPathsAndTheirExpressions: what a path matches is what its expression
 // matches, and what the reference says.
 func TestPathsAndTheirExpressions(t *testing.T) {
-	segment := rapid.SampledFrom([]string{"a", "b", "a.b", "axb", "", "a;x", "{*}", ";", "é"})
+	segment := rapid.SampledFrom([]string{"a", "b", "a.b", "axb", "", "a;x", "{*}", ";", "é", "a%3bx", "%3B", "b;%3b", "..;", ".%3b"})
 	rapid.Check(t, func(t *rapid.T) {
 		p := policy.Path{Type: rapid.SampledFrom([]policy.MatchType{policy.Exact, policy.Prefix, policy.Template}).Draw(t, "type")}
 		p.Value = "/" + strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "a.b", "{*}"}), 1, 3).Draw(t, "segments"), "/")
@@ -138,6 +138,9 @@ func TestPathsAndTheirExpressions(t *testing.T) {
 				continue
 			}
 			expression := p.Regex(a)
+			if a == policy.Deny {
+				expression += "|" + policy.HiddenDots
+			}
 			got, err := regexp.MatchString("^(?:"+strings.ReplaceAll(expression, `\C`, `.`)+")$", path)
 			require.NoError(t, err)
 			require.Equal(t, want, got, "%v %+v %q %s", a, p, path, expression)

@@ -134,7 +134,7 @@ func AnyRequest(t *rapid.T, tokens bool) policy.Request {
 	r := policy.Request{
 		Method: rapid.SampledFrom([]string{"GET", "POST", "PURGE"}).Draw(t, "method"),
 		Path: rapid.SampledFrom([]string{
-			"/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/a;x=1", "/a;x=1/b", "/a/b;y", "/a/b;y/", "/a?x=/b", "/a/b?", "/ab", "/a.b", "/axb", "/A", "/b/b", "/c/b/d", "/a/{*}",
+			"/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/a;x=1", "/a;x=1/b", "/a/b;y", "/a/b;y/", "/a%3bx", "/a%3Bx/b", "/;/a", "/b/..;/a", "/..%3Bx", "/b?/..;/", "/a/;x/b", "/a?x=/b", "/a/b?", "/ab", "/a.b", "/axb", "/A", "/b/b", "/c/b/d", "/a/{*}",
 		}).Draw(t, "path"),
 		Host: rapid.SampledFrom([]string{"orders", "orders:80", "ORDERS", "orders2", "10.0.0.1:8080", "[fd00::1]", "[fd00::1]:80"}).Draw(t, "host"),
 	}

@@ -130,6 +130,7 @@ func statsConfig(c Config) *metricsv3.StatsConfig {
 	}
 	for _, suffix := range []string{
 		".upstream_rq_5xx", ".upstream_cx_active", ".init_fetch_timeout", ".update_rejected", ".rbac.allowed", ".rbac.denied",
+		".shadow_allowed", ".shadow_denied",
 	} {
 		patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: suffix}})
 	}

@@ -15,7 +15,7 @@ import (
 
 // PeerHeader is the header in which an inbound proxy tells the application who
 // called: the SPIFFE ID of the verified peer.
-const PeerHeader = "x-bailiwick-peer"
+const PeerHeader = "x-tenant-identity"
 
 // Answer is what an [Echo] answers with, as JSON: who answered, and the request
 // as the application saw it.
