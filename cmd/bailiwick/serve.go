@@ -38,12 +38,12 @@ type serveConfig struct {
 	clusterDomain string
 	// identityHeader is what tells applications who calls.
 	identityHeader string
-	proxySVID     string
-	allowLoopback bool
-	bindToPodIP   bool
-	svidMaxTTL    time.Duration
-	quiet, max    time.Duration
-	maxRemoval    float64
+	proxySVID      string
+	allowLoopback  bool
+	bindToPodIP    bool
+	svidMaxTTL     time.Duration
+	quiet, max     time.Duration
+	maxRemoval     float64
 	replicaFlags
 	logLevel  string
 	logFormat string
