@@ -147,7 +147,12 @@ func (s *server) adminHandler() http.Handler {
 			http.Error(w, "only bailiwick confirm may", http.StatusForbidden)
 			return
 		}
-		writeJSON(w, confirmed{s.feed.guard.Confirm(time.Now())})
+		answer(func(ctx context.Context, _ *http.Request) (any, error) {
+			if err := s.objects.confirm(ctx); err != nil {
+				return nil, err
+			}
+			return confirmed{s.feed.guard.Confirm(time.Now().Add(time.Millisecond))}, nil
+		})(w, r)
 	})
 	return mux
 }

@@ -20,6 +20,9 @@ import (
 // it until ctx ends.
 type source interface {
 	run(ctx context.Context, sink *sink) error
+	// confirm takes what has vanished as a whole for gone; it returns when that was
+	// read.
+	confirm(ctx context.Context) error
 	// state is what there is to tell of the source, as JSON.
 	state() any
 }
@@ -124,6 +127,8 @@ func (d *fromDirectory) run(ctx context.Context, s *sink) error {
 	return d.source.Run(ctx, &directorySink{sink: s})
 }
 
+func (d *fromDirectory) confirm(ctx context.Context) error { return d.source.Confirm(ctx) }
+
 func (d *fromDirectory) state() any { return map[string]string{"source": "directory"} }
 
 // fromCluster is the source of an API server.
@@ -134,5 +139,8 @@ type fromCluster struct {
 func (c *fromCluster) run(ctx context.Context, s *sink) error {
 	return c.source.Run(ctx, &clusterSink{sink: s})
 }
+
+// confirm has nothing to do: an API server that is lost has said nothing.
+func (c *fromCluster) confirm(context.Context) error { return nil }
 
 func (c *fromCluster) state() any { return c.source.State() }

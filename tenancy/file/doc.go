@@ -20,7 +20,7 @@
 //  3. A bad object hurts only itself and keeps its last good version (see package
 //     object for what gives access). A file that cannot be parsed or read keeps
 //     all it had. platform/ or tenants/ that vanish or lose all files at once
-//     keep all they had: that is a lost mount and not a wish.
+//     keep all they had: that is a lost mount and not a wish, until Confirm.
 //  4. Removing a file, or a folder below those two, removes its objects.
 //  5. Only files whose content changed are decoded, only objects that differ
 //     become events, in an order that depends on the directory alone.

@@ -297,3 +297,28 @@ func TestWithoutNotifications(t *testing.T) {
 	f.pass()
 	r.now(t, r.has(meshObjects("Service a/s")...))
 }
+
+// An emptied directory keeps all it had, until somebody says that it is meant.
+func TestConfirmed(t *testing.T) {
+	dir := mesh(t)
+	put(t, dir, "tenants/acme/x.yaml", service("a", "s", "1"))
+	r, s := run(t, dir)
+	r.until(t, "loaded", r.has(meshObjects("Service a/s")...))
+	require.NoError(t, os.Rename(dir, dir+".away"))
+	for _, folder := range []string{"platform", "tenants"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, folder), 0o755))
+	}
+	r.until(t, "reported", func() bool { return len(r.report.Errors) > 0 })
+	r.now(t, r.has(meshObjects("Service a/s")...))
+	require.NoError(t, s.Confirm(t.Context()))
+	r.now(t, r.has())
+	r.now(t, func() bool { return r.report.Ready })
+
+	put(t, dir, "platform/t.yaml", "# nothing yet\n")
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, os.Rename(dir+".away", dir))
+	r.until(t, "back", r.has(meshObjects("Service a/s")...))
+	require.NoError(t, os.Rename(filepath.Join(dir, "tenants"), dir+".away"))
+	r.until(t, "held again", func() bool { return len(r.report.Errors) > 0 })
+	r.now(t, r.has(meshObjects("Service a/s")...))
+}

@@ -2,6 +2,7 @@ package file
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -79,6 +80,8 @@ type Source struct {
 	// mu guards store, which Run changes and Locate reads.
 	mu    sync.Mutex
 	store *store
+	// confirm takes who waits for a pass that takes what is gone for gone.
+	confirm chan chan struct{}
 }
 
 // New returns a Source that has not read anything yet.
@@ -93,7 +96,7 @@ func New(cfg Config) (*Source, error) {
 	cfg.Settle = cmp.Or(cfg.Settle, 10*time.Millisecond)
 	cfg.Patience = cmp.Or(cfg.Patience, time.Second)
 	cfg.Recheck = cmp.Or(cfg.Recheck, 10*time.Second)
-	return &Source{cfg: cfg, store: newStore(cfg, dir)}, nil
+	return &Source{cfg: cfg, store: newStore(cfg, dir), confirm: make(chan chan struct{})}, nil
 }
 
 // Load reads the directory once and returns the events of all its objects and
@@ -118,4 +121,21 @@ func (s *Source) Locate(ref tenancy.Ref) (Place, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.store.locate(ref)
+}
+
+// Confirm says that what has vanished from the directory is meant to be gone, and
+// waits until Run has read it so and told its sink; or until ctx ends.
+func (s *Source) Confirm(ctx context.Context) error {
+	read := make(chan struct{})
+	select {
+	case s.confirm <- read:
+	case <-ctx.Done():
+		return fmt.Errorf("file source: wait to read %s: %w", s.cfg.Dir, ctx.Err())
+	}
+	select {
+	case <-read:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("file source: wait until %s is read: %w", s.cfg.Dir, ctx.Err())
+	}
 }

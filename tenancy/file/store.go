@@ -40,6 +40,8 @@ type store struct {
 	count map[string]int
 	// lost is set while platform/ or tenants/ are gone with all they had.
 	lost bool
+	// confirmed is set for one pass in which nothing is taken for lost.
+	confirmed bool
 	// loaded is set after the first pass, ready once a pass was complete.
 	loaded, ready bool
 	// waiting is set while ready is held up by a folder.
@@ -164,6 +166,10 @@ func (s *store) missing(sc scanned) map[string]bool {
 	lost := map[string]bool{platformFolder: had[platformFolder] > 0 && have[platformFolder] == 0}
 	lost[tenantsFolder] = had[tenantsFolder] > 0 && have[tenantsFolder] == 0 &&
 		(lost[platformFolder] || !sc.tenants || had[tenantsFolder] > 1)
+	if s.confirmed {
+		clear(lost)
+		s.confirmed = false
+	}
 	s.lost = lost[platformFolder] || lost[tenantsFolder]
 	gone := make(map[string]bool)
 	for rel := range s.files {
@@ -175,7 +181,7 @@ func (s *store) missing(sc scanned) map[string]bool {
 	for _, g := range []string{platformFolder, tenantsFolder} {
 		if lost[g] && !sc.unreadableAt(g) {
 			s.folders = append(s.folders, &object.Error{File: s.name(g),
-				Message: "vanished, or all its files did at once: what was read from there stays until a file is back; restart the server if that is meant"})
+				Message: "vanished, or all its files did at once: what was read from there stays until a file is back, or until 'bailiwick confirm' says that it is meant"})
 		}
 	}
 	s.waiting = have[platformFolder] == 0 && had[platformFolder] == 0

@@ -23,6 +23,10 @@ func (s *Source) Run(ctx context.Context, sink Sink) error {
 	defer f.close()
 	for {
 		again := f.tryPass()
+		for _, read := range f.confirming {
+			close(read)
+		}
+		f.confirming = nil
 		wait := s.cfg.Recheck
 		if again {
 			wait = min(wait, s.cfg.Patience)
@@ -51,6 +55,8 @@ type follower struct {
 	// is not all that happened, or is not known to be. walked is when one did.
 	walk   bool
 	walked time.Time
+	// confirming wait for the next pass, which was asked for by Source.Confirm.
+	confirming []chan struct{}
 }
 
 func (f *follower) open() error {
@@ -209,6 +215,12 @@ func (f *follower) wait(ctx context.Context, limit time.Duration) bool {
 				st.info = nil
 			}
 			f.mu.Unlock()
+		case read := <-f.confirm:
+			f.walk, f.confirming = true, append(f.confirming, read)
+			f.mu.Lock()
+			f.store.confirmed = true
+			f.mu.Unlock()
+			return true
 		case <-timer.C:
 			return true
 		case <-last:
