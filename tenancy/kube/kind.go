@@ -69,6 +69,9 @@ func (k *kind) follow(ctx context.Context) {
 		Clock:   endingClock{clock.RealClock{}, ctx},
 		Backoff: &wait.Backoff{Duration: retry / 20, Cap: retry, Steps: 32, Factor: 2, Jitter: 0.5},
 	})
+	// A connection that broke is no reason to read everything anew: the watch goes on
+	// from where it was, unless that fails for as long as this.
+	reflector.MaxInternalErrorRetryDuration = retry
 	reflector.RunWithContext(klog.NewContext(ctx, logger))
 }
 
@@ -87,11 +90,17 @@ func (k *kind) listerWatcher() cache.ListerWatcher {
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			w, err := k.endpoint.watch(ctx, o)
 			// A watch that begins with all objects is up to date when these are in.
-			k.heard(ctx, err, err == nil && (o.SendInitialEvents == nil || !*o.SendInitialEvents))
-			if err != nil {
+			whole := o.SendInitialEvents != nil && *o.SendInitialEvents
+			k.heard(ctx, err, err == nil && !whole)
+			switch {
+			case err != nil && !whole && !expired(err):
+				// To be tried again from the same place, after a pause: that is what the
+				// reflector does after this one, and reads everything anew after others.
+				return nil, apierrors.NewTooManyRequestsError(err.Error())
+			case err != nil:
 				return nil, err
 			}
-			return &observed{Interface: w, end: k.ended}, nil
+			return observe(w, k.ended), nil
 		},
 	}
 }
@@ -113,7 +122,7 @@ func (k *kind) heard(ctx context.Context, err error, following bool) {
 	switch {
 	case err != nil:
 		// A watch that was asked for too late is read anew, which is no outage yet.
-		if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
+		if !expired(err) {
 			k.state.lost(err)
 		}
 	case following:
@@ -122,23 +131,14 @@ func (k *kind) heard(ctx context.Context, err error, following bool) {
 	s.notify()
 }
 
+// expired reports whether what a watch would go on from is forgotten (410).
+func expired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
+
 // ended notes that a watch ended: until the next one begins nothing is known.
 func (k *kind) ended() {
 	k.source.mu.Lock()
 	defer k.source.mu.Unlock()
 	k.state.lost(errors.New("the watch ended"))
-}
-
-// observed is a watch whose end is noticed: reflectors stop every one.
-type observed struct {
-	watch.Interface
-	end func()
-}
-
-// Stop implements watch.Interface.
-func (o *observed) Stop() {
-	o.end()
-	o.Interface.Stop()
 }
 
 // Add implements cache.ReflectorStore, for objects that are new or new to us.

@@ -46,6 +46,16 @@ func (c *Cluster) GetRaw(ctx context.Context, key string) ([]byte, error) {
 	return answer.Kvs[0].Value, nil
 }
 
+// DeleteRaw removes values below a prefix past the API server.
+func (c *Cluster) DeleteRaw(ctx context.Context, prefix string, keys ...string) error {
+	for _, key := range keys {
+		if err := c.callEtcd(ctx, "POST", "/v3/kv/deleterange", map[string][]byte{"key": []byte(prefix + key)}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // callEtcd speaks JSON to etcd's gateway.
 func (c *Cluster) callEtcd(ctx context.Context, method, path string, request, answer any) error {
 	body, err := json.Marshal(request)

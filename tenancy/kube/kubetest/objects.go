@@ -143,6 +143,15 @@ func (c *Cluster) InstallCRDs(ctx context.Context) error {
 
 // WaitServed waits until the resources of CRDs are served.
 func (c *Cluster) WaitServed(ctx context.Context, crds ...*unstructured.Unstructured) error {
+	return c.waitFor(ctx, crds, "served", func(err error) bool { return err == nil })
+}
+
+// WaitUnserved waits until the resources of CRDs are not served any more.
+func (c *Cluster) WaitUnserved(ctx context.Context, crds ...*unstructured.Unstructured) error {
+	return c.waitFor(ctx, crds, "not served any more", apierrors.IsNotFound)
+}
+
+func (c *Cluster) waitFor(ctx context.Context, crds []*unstructured.Unstructured, what string, is func(error) bool) error {
 	client, err := dynamic.NewForConfig(c.REST(Admin))
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
@@ -152,14 +161,15 @@ func (c *Cluster) WaitServed(ctx context.Context, crds ...*unstructured.Unstruct
 	for _, crd := range crds {
 		group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
 		plural, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "plural")
+		resource := schema.GroupVersionResource{Group: group, Version: v1alpha1.Version, Resource: plural}
 		for {
-			_, err := client.Resource(schema.GroupVersionResource{Group: group, Version: "v1alpha1", Resource: plural}).List(ctx, metav1.ListOptions{Limit: 1})
-			if err == nil {
+			_, err := client.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1})
+			if is(err) {
 				break
 			}
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("wait until %s.%s are served: %w", plural, group, err)
+				return fmt.Errorf("wait until %s.%s are %s: %w (%w)", plural, group, what, ctx.Err(), err)
 			case <-time.After(20 * time.Millisecond):
 			}
 		}
