@@ -30,4 +30,7 @@
 //     stream. RBAC that a client refuses is closed at that client.
 //  8. Whatever happens, a client that answers ends with what its layers hold,
 //     but for what it refuses.
+//  9. While what is served is known to be behind, a client that says what it has
+//     is told nothing: it may come from a server that has taken away what this
+//     one would give back.
 package xds

@@ -38,7 +38,7 @@ type task struct {
 // generation of each layer, holding their locks only to collect pointers, and
 // encodes and writes outside.
 func (s *stream) flush() error {
-	if s.att == nil {
+	if s.att == nil || s.thaw != nil {
 		return nil
 	}
 	var room [snapshot.NumTypes]*snapshot.Binding

@@ -49,7 +49,7 @@ type metrics struct {
 	// eventSent and eventAcked are the times since an event came to the store.
 	eventSent, eventAcked *latency
 	panics                prometheus.Counter
-	old                   prometheus.Counter
+	old, frozen           prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, streams func() map[string]int) (*metrics, error) {
@@ -67,13 +67,17 @@ func newMetrics(reg prometheus.Registerer, streams func() map[string]int) (*metr
 		panics:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: "panics_total", Help: "Panics recovered in streams."}),
 		old:         prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: "old_proxies_total", Help: "Streams of proxies that are older than the oldest supported Envoy, by their own word."}),
 	}
+	m.frozen = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "bailiwick", Subsystem: "xds", Name: "frozen_streams_total",
+		Help: "Streams of clients with state that were left as they are for a while, because the source was not up to date.",
+	})
 	m.eventSent = newLatency("event_to_sent_seconds", "Time from the arrival of an event in the store until a response with what follows from it was handed to the transport.")
 	m.eventAcked = newLatency("event_to_ack_seconds", "Time from the arrival of an event in the store until a client acknowledged what follows from it.")
 	wakes := prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Namespace: "bailiwick", Subsystem: "xds", Name: "wakeups_total", Help: "Times that a stream was woken by a change.",
 	}, func() float64 { return float64(m.wakes.Load()) })
 	for _, c := range []prometheus.Collector{
-		m.responses, m.bytes, m.answers, m.encodedN, m.encodedSize, m.refused, m.unknownType, m.panics, m.old, wakes,
+		m.responses, m.bytes, m.answers, m.encodedN, m.encodedSize, m.refused, m.unknownType, m.panics, m.old, m.frozen, wakes,
 		m.eventSent.vec, m.eventAcked.vec,
 		&streamGauge{streams: streams, desc: prometheus.NewDesc("bailiwick_xds_streams", "Open streams.", []string{"tenant"}, nil)},
 	} {

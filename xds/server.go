@@ -58,6 +58,10 @@ type Config struct {
 	// BindToPodIP refuses streams whose connection does not come from an address
 	// of a Pod of their identity.
 	BindToPodIP bool
+	// Fresh returns a channel that is closed if what is served is up to date, or
+	// else when it is again. Until then, clients that state what they have are left
+	// as they are. Nil is always up to date.
+	Fresh func() <-chan struct{}
 	// Ask answers what tenants may ask (package ask), with service names that end
 	// in ClusterDomain; nil answers nobody.
 	Ask           askv1.Source
@@ -97,6 +101,7 @@ type Server struct {
 	maxAge     time.Duration
 	drain      time.Duration
 	bindToPod  bool
+	fresh      func() <-chan struct{}
 
 	// works are what flushes work with, to be used again.
 	works sync.Pool
@@ -142,6 +147,9 @@ func NewServer(c Config) (*Server, error) {
 		stopping:  make(chan struct{}),
 		streams:   map[uint64]*streamStatus{},
 		works:     sync.Pool{New: func() any { return new(work) }},
+	}
+	if s.fresh = c.Fresh; s.fresh == nil {
+		s.fresh = always
 	}
 	if c.Ask != nil {
 		config := askv1.Config{Source: c.Ask, ClusterDomain: c.ClusterDomain, Peer: asker}

@@ -135,6 +135,8 @@ type stream struct {
 	// unaskedAt and closeAt are deadlines, zero for none.
 	unaskedAt, closeAt time.Time
 	leaving            leaving
+	// thaw, if set, ends the silence towards a client with state when it is closed.
+	thaw <-chan struct{}
 	// returning is true for a client that has state from an earlier stream.
 	returning bool
 	status    *streamStatus
@@ -169,6 +171,9 @@ func (s *stream) run(ctx context.Context) error {
 			err = s.flush()
 		case <-timer.C:
 			err = s.tick(time.Now())
+		case <-s.thaw:
+			s.thaw = nil
+			err = s.flush()
 		case err := <-failed:
 			return err
 		case <-ctx.Done():
@@ -238,6 +243,7 @@ func (s *stream) handle(req *request) error {
 	}
 	first := !st.requested
 	st.requested = true
+	s.consider(req, first)
 	s.expectClusters(t, now)
 	if s.mode == state {
 		s.onState(t, st, req, first)

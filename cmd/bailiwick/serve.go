@@ -198,6 +198,7 @@ type server struct {
 	publisher *snapshot.Publisher
 	xds       *xds.Server
 	objects   source
+	freshness freshness
 	feed      *feed
 	keeper    *keeper
 	// fleet is nil where statuses are not written.
@@ -233,7 +234,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	}
 	s.xds, err = xds.NewServer(xds.Config{
 		Store: s.publisher, Logger: log, Registerer: s.registry, Limits: s.publisher.Limits, BindToPodIP: c.bindToPodIP,
-		Ask: s.publisher, ClusterDomain: c.clusterDomain,
+		Ask: s.publisher, ClusterDomain: c.clusterDomain, Fresh: s.freshness.fresh,
 		MaxStreams: c.maxStreams, MaxStreamAge: c.maxStreamAge, Drain: c.drain,
 	})
 	if err != nil {
@@ -289,7 +290,8 @@ func (s *server) run(ctx context.Context) error {
 	s.draining = ctx.Done()
 	g.Go(func() error { return s.publisher.Run(work) })
 	g.Go(func() error { return s.feedBundles(work) })
-	g.Go(func() error { return s.objects.run(work, newSink(s.feed, s.log)) })
+	g.Go(func() error { return s.objects.run(work, newSink(s.feed, &s.freshness, s.log)) })
+	g.Go(func() error { return s.freshness.run(work, s.publisher.Settle) })
 	g.Go(func() error { return s.keeper.run(work) })
 	if s.fleet != nil {
 		g.Go(func() error { return s.fleet.Run(work) })

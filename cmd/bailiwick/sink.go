@@ -14,16 +14,17 @@ import (
 // sink hands what the source says to the feed, and what is wrong with it to the
 // log. One goroutine, that of the source, calls it.
 type sink struct {
-	feed *feed
-	log  *slog.Logger
+	feed  *feed
+	fresh *freshness
+	log   *slog.Logger
 	// told are the errors of the last report, so that each is said once, and
 	// invalid those of single objects.
 	told    map[string]struct{}
 	invalid map[tenancy.Ref]kube.Fault
 }
 
-func newSink(f *feed, log *slog.Logger) *sink {
-	return &sink{feed: f, log: log, told: map[string]struct{}{}}
+func newSink(f *feed, fresh *freshness, log *slog.Logger) *sink {
+	return &sink{feed: f, fresh: fresh, log: log, told: map[string]struct{}{}}
 }
 
 // Apply implements file.Sink and kube.Sink.
@@ -89,5 +90,10 @@ type clusterSink struct{ *sink }
 // Report implements kube.Sink.
 func (s *clusterSink) Report(r kube.Report) {
 	s.report(r.Held, r.HeldNamespaces, r.Errors, r.Invalid)
+	s.fresh.set(slices.ContainsFunc(r.Stale, func(k kube.Stale) bool {
+		// What was never read has nothing to be revoked, and what the API server does
+		// not serve nobody can have changed.
+		return !k.Since.IsZero() && !k.Unserved
+	}))
 	s.log.Debug("objects of the API server", "ready", r.Ready, "objects", r.Objects, "errors", len(r.Errors), "waiting_tenants", len(r.Held), "stale_kinds", len(r.Stale))
 }

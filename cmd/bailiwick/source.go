@@ -69,6 +69,9 @@ func (f *sourceFlags) open(options object.Options, log *slog.Logger, registerer 
 		}
 		return &fromDirectory{source: s}, nil
 	}
+	if err := noticeSoon(); err != nil {
+		return nil, fmt.Errorf("prepare to follow the API server: %w", err)
+	}
 	config, err := f.rest()
 	if err != nil {
 		return nil, err

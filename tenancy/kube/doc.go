@@ -10,7 +10,8 @@
 //  2. A lost watch removes nothing: only a deletion that was seen, or a complete
 //     read in which an object is missing, takes it away. An API server that is
 //     away, slow, compacted or in error changes nothing but how old the data is,
-//     which is told ([Report], metrics, log).
+//     which is told ([Report], metrics, log). After some seconds without a watch a
+//     kind counts as followed again only when all that was missed was handed out.
 //  3. What is applied follows from what is stored alone: after any outage it is
 //     what a fresh start would read.
 //  4. A bad object hurts only itself and keeps its last good version (see package

@@ -80,17 +80,23 @@ func (k *kind) follow(ctx context.Context) {
 func (k *kind) listerWatcher() cache.ListerWatcher {
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			if o.ResourceVersion == "0" {
-				o.ResourceVersion = "" // whatever some cache has will not do
-			}
+			o.ResourceVersion = "" // whatever some cache has will not do
 			list, err := k.endpoint.list(ctx, o)
 			k.heard(ctx, err, false)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			w, err := k.endpoint.watch(ctx, o)
-			// A watch that begins with all objects is up to date when these are in.
+			// A watch that begins with all objects is up to date when these are in, and
+			// they have to be as new as can be.
 			whole := o.SendInitialEvents != nil && *o.SendInitialEvents
+			if whole {
+				o.ResourceVersion = ""
+			} else if k.outOfReach() {
+				// A watch that goes on from where it was does not tell when it has caught
+				// up. After a while without one that has to be known.
+				return nil, apierrors.NewResourceExpired("the kind was out of reach")
+			}
+			w, err := k.endpoint.watch(ctx, o)
 			k.heard(ctx, err, err == nil && !whole)
 			switch {
 			case err != nil && !whole && !expired(err):
@@ -129,6 +135,14 @@ func (k *kind) heard(ctx context.Context, err error, following bool) {
 		k.state.followed()
 	}
 	s.notify()
+}
+
+// outOfReach reports whether the kind has been so for longer than watches usually
+// take to begin again.
+func (k *kind) outOfReach() bool {
+	k.source.mu.Lock()
+	defer k.source.mu.Unlock()
+	return !k.state.live && time.Since(k.state.lostAt) >= k.source.cfg.Tolerance
 }
 
 // expired reports whether what a watch would go on from is forgotten (410).

@@ -31,7 +31,7 @@ type liveness struct {
 func (l *liveness) followed() { l.at, l.live, l.reason = time.Now(), true, nil }
 
 func (l *liveness) lost(err error) {
-	if l.live {
+	if l.live || l.lostAt.IsZero() {
 		l.live, l.lostAt = false, time.Now()
 	}
 	l.reason = err

@@ -27,7 +27,7 @@ type Config struct {
 	// Registerer takes the metrics; nil for none.
 	Registerer prometheus.Registerer
 	// Tolerance is how long a kind may be out of reach before that is logged and
-	// reported; default 5s. Watches end and begin again all the time.
+	// reported; default 2s. Watches end and begin again all the time.
 	Tolerance time.Duration
 	// Absence is how long a kind that only ever adds rights may not be served at
 	// the start before it is taken to have no objects; default 30s.
@@ -115,7 +115,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.REST == nil || cfg.Logger == nil {
 		return nil, fmt.Errorf("Kubernetes source: a client configuration and a logger are required")
 	}
-	cfg.Tolerance = cmp.Or(cfg.Tolerance, 5*time.Second)
+	cfg.Tolerance = cmp.Or(cfg.Tolerance, 2*time.Second)
 	cfg.Absence = cmp.Or(cfg.Absence, 30*time.Second)
 	cfg.Retry = cmp.Or(cfg.Retry, 5*time.Second)
 	s := &Source{cfg: cfg, wake: make(chan struct{}, 1), queued: map[tenancy.Ref]int{}}

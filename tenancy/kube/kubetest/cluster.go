@@ -145,7 +145,7 @@ func (c *Cluster) commands(folder string, more []string) error {
 		"--tls-cert-file", file(certFile), "--tls-private-key-file", file(keyFile),
 		"--service-account-issuer", "https://kubernetes.default.svc",
 		"--service-account-key-file", file(accountFile), "--service-account-signing-key-file", file(accountFile),
-		"--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC", "--token-auth-file", file(tokenFile),
+		"--service-cluster-ip-range", "10.96.0.0/16,fd96::/112", "--authorization-mode", "RBAC", "--token-auth-file", file(tokenFile),
 		"--disable-admission-plugins", "ServiceAccount", "--endpoint-reconciler-type", "none", "--allow-privileged",
 		// Nothing is to hold a restart up.
 		"--shutdown-delay-duration", "0s",

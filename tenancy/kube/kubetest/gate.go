@@ -67,6 +67,9 @@ func (c *Cluster) OpenGate() (*Gate, error) {
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	transport := c.transport()
 	transport.DisableKeepAlives, transport.ForceAttemptHTTP2 = false, true
+	// An API server that hangs is noticed behind a gate as it would be without one.
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: time.Second, PingTimeout: time.Second}
+	transport.TLSHandshakeTimeout = 5 * time.Second
 	proxy := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "https", Host: c.Address}) },
 		Transport:     transport,

@@ -187,16 +187,38 @@ func Namespace(name, tenant string) *unstructured.Unstructured {
 	return u
 }
 
-// Complete gives Pods a container, if they have none: an API server insists on
-// one, while files need not show it.
+// Complete gives objects that were written for files what an API server insists
+// on: a container with an image for a Pod, both families for a Service with two
+// addresses. It takes UIDs away, which an API server chooses itself.
 func Complete(objects []*unstructured.Unstructured) {
 	for _, u := range objects {
-		if u.GetKind() != "Pod" {
-			continue
-		}
-		if has, found, _ := unstructured.NestedSlice(u.Object, "spec", "containers"); !found || len(has) == 0 {
-			container := map[string]any{"name": "app", "image": "app"}
-			_ = unstructured.SetNestedSlice(u.Object, []any{container}, "spec", "containers") // fails only if spec is no map
+		unstructured.RemoveNestedField(u.Object, "metadata", "uid")
+		switch u.GetKind() {
+		case "Pod":
+			containers, _, _ := unstructured.NestedSlice(u.Object, "spec", "containers")
+			if len(containers) == 0 {
+				containers = []any{map[string]any{"name": "app"}}
+			}
+			for _, c := range containers {
+				if c, ok := c.(map[string]any); ok && c["image"] == nil {
+					c["image"] = "app"
+				}
+			}
+			_ = unstructured.SetNestedSlice(u.Object, containers, "spec", "containers") // fails only if spec is no map
+		case "Service":
+			if ips, _, _ := unstructured.NestedSlice(u.Object, "spec", "clusterIPs"); len(ips) == 2 {
+				_ = unstructured.SetNestedField(u.Object, "RequireDualStack", "spec", "ipFamilyPolicy") // as above
+			}
+		case "EndpointSlice":
+			endpoints, _, _ := unstructured.NestedSlice(u.Object, "endpoints")
+			for _, e := range endpoints {
+				if e, ok := e.(map[string]any); ok {
+					unstructured.RemoveNestedField(e, "targetRef", "uid")
+				}
+			}
+			if len(endpoints) > 0 {
+				_ = unstructured.SetNestedSlice(u.Object, endpoints, "endpoints") // as above
+			}
 		}
 	}
 }
