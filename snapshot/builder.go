@@ -39,6 +39,9 @@ type BuilderConfig struct {
 	ProxySVID     SVIDSource
 	// IdentityHeader is DefaultIdentityHeader if empty; see CheckIdentityHeader.
 	IdentityHeader string
+	// ProbeSources are where kubelets ask from, beside the address of each Pod's
+	// node: some networks give their connections to Pods another one.
+	ProbeSources []netip.Prefix
 }
 
 // Builder makes resources. Its methods are pure functions of their arguments
@@ -48,6 +51,7 @@ type Builder struct {
 	domain   string
 	svid     SVIDSource
 	identity string
+	kubelet  []netip.Prefix
 }
 
 // NewBuilder returns a Builder.
@@ -58,7 +62,11 @@ func NewBuilder(c BuilderConfig) *Builder {
 	if c.IdentityHeader == "" {
 		c.IdentityHeader = DefaultIdentityHeader
 	}
-	return &Builder{domain: c.ClusterDomain, svid: c.ProxySVID, identity: c.IdentityHeader}
+	kubelet := make([]netip.Prefix, 0, len(c.ProbeSources))
+	for _, p := range c.ProbeSources {
+		kubelet = append(kubelet, p.Masked())
+	}
+	return &Builder{domain: c.ClusterDomain, svid: c.ProxySVID, identity: c.IdentityHeader, kubelet: kubelet}
 }
 
 // FQDN is the fully qualified name of a service.

@@ -77,7 +77,10 @@ func (in *inbound) probeChain(port uint16, probes []tenancy.Probe) (*Part, error
 		match.DestinationPort = u32(uint32(port))
 	}
 	for _, ip := range in.w.ProbeSources {
-		match.SourcePrefixRanges = append(match.SourcePrefixRanges, cidr(ip))
+		match.SourcePrefixRanges = append(match.SourcePrefixRanges, cidr(netip.PrefixFrom(ip, ip.BitLen())))
+	}
+	for _, p := range in.b.kubelet {
+		match.SourcePrefixRanges = append(match.SourcePrefixRanges, cidr(p))
 	}
 	name := "probe-" + portText(port)
 	vh := &routev3.VirtualHost{Name: name, Domains: []string{"*"}}
@@ -149,6 +152,6 @@ func (in *inbound) probeClusters(probes []tenancy.Probe, made map[string]bool) {
 	}
 }
 
-func cidr(ip netip.Addr) *corev3.CidrRange {
-	return &corev3.CidrRange{AddressPrefix: ip.String(), PrefixLen: u32(uint32(ip.BitLen()))}
+func cidr(p netip.Prefix) *corev3.CidrRange {
+	return &corev3.CidrRange{AddressPrefix: p.Addr().String(), PrefixLen: u32(uint32(p.Bits()))}
 }

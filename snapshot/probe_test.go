@@ -15,9 +15,10 @@ import (
 func TestProbeChains(t *testing.T) {
 	w := workloadSpec(t)
 	w.Probes = []tenancy.Probe{{Port: 8080, GRPC: true}, {Port: 8080, Path: "/ready"}, {Port: 9999, Path: "/"}, {Port: inboundPort, Path: "/"}}
+	b := NewBuilder(BuilderConfig{})
 	build := func(v Variant) (chains map[string]*listenerv3.FilterChainMatch, clusters []string) {
 		chains = map[string]*listenerv3.FilterChainMatch{}
-		for _, r := range inboundOf(t, NewBuilder(BuilderConfig{}), w, v, []netip.Addr{mustAddr("10.0.0.1")}) {
+		for _, r := range inboundOf(t, b, w, v, []netip.Addr{mustAddr("10.0.0.1")}) {
 			msg, err := decode(r)
 			require.NoError(t, err)
 			if l, ok := msg.(*listenerv3.Listener); ok {
@@ -48,6 +49,11 @@ func TestProbeChains(t *testing.T) {
 	require.Len(t, match.GetSourcePrefixRanges(), 2)
 	require.EqualValues(t, 128, match.GetSourcePrefixRanges()[1].GetPrefixLen().GetValue())
 	require.Subset(t, clusters, []string{inboundHTTP1, inboundHTTP2})
+
+	b = NewBuilder(BuilderConfig{ProbeSources: []netip.Prefix{netip.MustParsePrefix("10.244.3.1/16")}})
+	chains, _ = build(Variant{})
+	require.Len(t, chains["probe-8080"].GetSourcePrefixRanges(), 3)
+	require.Equal(t, "10.244.0.0", chains["probe-8080"].GetSourcePrefixRanges()[2].GetAddressPrefix())
 
 	chains, clusters = build(explicit)
 	require.Nil(t, chains["probe-8080"].GetDestinationPort())

@@ -87,17 +87,25 @@ func (c *iptablesConfig) parse() (capture.Rules, error) {
 	if rules.ExcludeOutboundPorts, err = parsePorts("--exclude-outbound-ports", c.out); err != nil {
 		return rules, err
 	}
-	for _, text := range c.cidrs {
-		cidr, err := netip.ParsePrefix(text)
-		if err != nil {
-			return rules, usagef("--exclude-outbound-cidrs: %q is not a CIDR such as 10.0.0.0/8", text)
-		}
-		rules.ExcludeOutboundCIDRs = append(rules.ExcludeOutboundCIDRs, cidr)
+	if rules.ExcludeOutboundCIDRs, err = parseCIDRs("--exclude-outbound-cidrs", c.cidrs); err != nil {
+		return rules, err
 	}
 	if err := rules.Check(); err != nil {
 		return rules, usagef("%w", err)
 	}
 	return rules, nil
+}
+
+func parseCIDRs(flag string, values []string) ([]netip.Prefix, error) {
+	var cidrs []netip.Prefix
+	for _, text := range values {
+		cidr, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, usagef("%s: %q is not a CIDR such as 10.0.0.0/8", flag, text)
+		}
+		cidrs = append(cidrs, cidr)
+	}
+	return cidrs, nil
 }
 
 func parsePorts(flag string, values []uint) ([]uint16, error) {

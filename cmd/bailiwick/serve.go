@@ -39,6 +39,7 @@ type serveConfig struct {
 	// identityHeader is what tells applications who calls.
 	identityHeader string
 	proxySVID      string
+	probeSources   []string
 	allowLoopback  bool
 	bindToPodIP    bool
 	svidMaxTTL     time.Duration
@@ -92,6 +93,7 @@ begins to answer proxies only then.`,
 	f.StringArrayVar(&c.trustDomains, "trust-domain", nil, "trust domain `TD` whose workloads may connect; may be repeated (default: those with a --trust-bundle)")
 	f.StringVar(&c.clusterDomain, "cluster-domain", "cluster.local", "`DOMAIN` that service names end in")
 	f.StringVar(&c.identityHeader, "identity-header", snapshot.DefaultIdentityHeader, "`NAME` of the header that tells applications the caller's SPIFFE ID")
+	f.StringSliceVar(&c.probeSources, "probe-source", nil, "`CIDR` that kubelets' connections to Pods come from, where that is not the node's address (status.hostIP); may be repeated. Whoever is there may ask what Pods' probes ask, without a certificate")
 	f.StringVar(&c.proxySVID, "proxy-svid", "file", "where proxies have their certificate: file (svid/sds.json in Envoy's working directory) or sds (the bootstrap's cluster sds)")
 	f.BoolVar(&c.allowLoopback, "allow-loopback-endpoints", false, "accept endpoints on 127.0.0.0/8 and ::1, for many proxies on one host")
 	f.BoolVar(&c.bindToPodIP, "bind-stream-to-pod-ip", false, "refuse proxies that do not connect from an address of a Pod of their identity; not with a proxy or NAT in between, nor for Pods on the host's network")
@@ -213,17 +215,22 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	s := &server{config: c, log: log, svid: src, registry: prometheus.NewRegistry()}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	svid := snapshot.FileSVID
+	probes, err := parseCIDRs("--probe-source", c.probeSources)
+	if err != nil {
+		return nil, err
+	}
 	if c.proxySVID == "sds" {
 		svid = snapshot.SDSSVID
 	}
 	board := c.board()
-	var err error
 	s.publisher, err = snapshot.NewPublisher(snapshot.Config{
 		Model: tenancy.NewModel(tenancy.Config{
 			ClusterDomain: c.clusterDomain, TrustDomains: c.trustDomains, Limits: tenancy.DefaultLimits(),
 			SVIDMaxTTL: c.svidMaxTTL,
 		}),
-		Builder:    snapshot.NewBuilder(snapshot.BuilderConfig{ClusterDomain: c.clusterDomain, ProxySVID: svid, IdentityHeader: c.identityHeader}),
+		Builder: snapshot.NewBuilder(snapshot.BuilderConfig{
+			ClusterDomain: c.clusterDomain, ProxySVID: svid, IdentityHeader: c.identityHeader, ProbeSources: probes,
+		}),
 		Logger:     log,
 		Registerer: s.registry,
 		Quiet:      c.quiet, Max: c.max,

@@ -16,7 +16,7 @@ func TestArgumentsAreKnown(t *testing.T) {
 	for _, settings := range [][]string{
 		nil,
 		{"identity.source=certManager", "trustDomains={acme.example,globex.example}", "proxySVID=file"},
-		{"identity.source=secret", "logLevel=debug", "args={--debounce-max=2s}"},
+		{"identity.source=secret", "logLevel=debug", "probeSources={10.244.0.0/16,fd00::/64}", "args={--debounce-max=2s}"},
 	} {
 		text, err := render(t, settings...)
 		require.NoError(t, err, text)

@@ -79,6 +79,7 @@ func TestServeRefusesToStart(t *testing.T) {
 		"two identities":          {map[string]string{"--workload-api": "unix:///nowhere"}, 2, []string{"--workload-api", "exclude"}},
 		"unknown flag":            {map[string]string{"--confg-dir": "x"}, 2, []string{"--confg-dir"}},
 		"debounce":                {map[string]string{"--debounce-quiet": "2s"}, 2, []string{"--debounce-quiet", "--debounce-max"}},
+		"probe source":            {map[string]string{"--probe-source": "10.0.0.1"}, 2, []string{"--probe-source", "10.0.0.1", "CIDR"}},
 		"log level":               {map[string]string{"--log-level": "loud"}, 2, []string{"--log-level", "debug, info, warn or error"}},
 		"certificate absent":      {map[string]string{"--cert": absent}, 1, []string{absent}},
 		"certificate is garbage":  {map[string]string{"--cert": garbage}, 1, []string{garbage, "PEM"}},
