@@ -37,6 +37,7 @@ type world struct {
 func newWorld(events []tenancy.Event, clusterDomain string) *world {
 	w := &world{events: events, scope: read.Platform(), domain: clusterDomain}
 	w.model = tenancy.NewModel(tenancy.Config{ClusterDomain: clusterDomain, TrustDomains: domainsOf(events)})
+	w.model.Tick(time.Now()) // what has ended is not honoured
 	for _, ev := range events {
 		w.model.Apply(ev)
 	}

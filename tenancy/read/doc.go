@@ -9,8 +9,10 @@
 //  2. A tenant's scope holds its own namespaces (its one namespace, where the
 //     Tenant's visibility is Namespace), and what live grants reveal: of a
 //     granted service its name and ports, of a consumer its tenant and
-//     namespaces. Everything else reads as if it were not there: the answer for
-//     a foreign name is that for a name that nobody has.
+//     namespaces; and the names of the platform's policies about its own
+//     workloads, which their proxies have in their RBAC. Everything else reads
+//     as if it were not there: the answer for a foreign name is that for a name
+//     that nobody has.
 //  3. Where an answer would need what the scope may not read it says so, as
 //     "unknown: may not read X", and does not guess.
 //  4. Equal models and questions give equal answers.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/snapshot"
@@ -44,6 +45,7 @@ func StateOf(ctx context.Context, events []tenancy.Event, config tenancy.Config)
 	model := tenancy.NewModel(config)
 	var pods []snapshot.Proxy
 	s := &State{proxies: map[string]layers{}}
+	model.Tick(time.Now()) // what has ended is not honoured
 	// The publisher applies the same events again, which then change nothing.
 	for _, ev := range events {
 		model.Apply(ev)
