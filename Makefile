@@ -65,10 +65,10 @@ soak: envoy kubernetes ## the long form of the load and restart tests
 	BAILIWICK_SOAK=full $(real) $(GO) test -count 1 -run Soak -timeout 4h -v $(call having,Test.*Soak)
 
 .PHONY: bench
-bench: build ## the benchmarks of bench/ (SCENARIO=name for one, OUT=file for JSON)
+bench: build ## the benchmarks of bench/ (SCENARIO=name for one, OUT=file for JSON, PLOTS=dir for SVG)
 	@$(GO) build -trimpath -o bin/bench ./bench
 	@$(MAKE) --no-print-directory envoy || echo "going on without Envoy"
-	bin/bench -envoy '$(wildcard $(ENVOY))' -scenario '$(SCENARIO)' $(if $(OUT),-out '$(OUT)')
+	bin/bench -envoy '$(wildcard $(ENVOY))' -scenario '$(SCENARIO)' $(if $(OUT),-out '$(OUT)') $(if $(PLOTS),-plots '$(PLOTS)')
 
 .PHONY: profile
 profile: build ## the same with CPU profiles in .cache/profile, and their tops

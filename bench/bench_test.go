@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/xml"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +81,34 @@ func TestScenarios(t *testing.T) {
 			r.report.print(&out)
 			require.Contains(t, out.String(), "| "+s.name+" |")
 		})
+	}
+}
+
+// A report is what it was after it was written and read, and can be drawn.
+func TestReportsAreReadAndDrawn(t *testing.T) {
+	dir := t.TempDir()
+	r := &Report{Machine: Machine{CPU: "x"}, Figures: []Figure{
+		{Scenario: "tenants", Case: "10 <tenants>", Name: "server CPU per endpoint change", Unit: "ms", N: 1, P50: 0.3},
+		{Scenario: "burst", Case: "a", Name: "a new Pod is known to the last client", Unit: "ms", N: 5, P50: 1, P99: 30},
+		{Scenario: "burst", Case: "b", Name: "a new Pod is known to the last client", Unit: "ms", N: 5, P50: 400, P99: 1000},
+	}}
+	file := filepath.Join(dir, "report.json")
+	require.NoError(t, r.write(file))
+	same, err := readReport(file)
+	require.NoError(t, err)
+	require.Equal(t, r, same)
+	require.NoError(t, same.drawPlots(filepath.Join(dir, "plots")))
+	drawn, err := filepath.Glob(filepath.Join(dir, "plots", "*.svg"))
+	require.NoError(t, err)
+	require.Len(t, drawn, 2)
+	for _, path := range drawn {
+		raw, err := os.ReadFile(path)
+		require.NoError(t, err)
+		var any struct {
+			Text []string `xml:"text"`
+		}
+		require.NoError(t, xml.Unmarshal(raw, &any))
+		require.GreaterOrEqual(t, len(any.Text), 4, path)
 	}
 }
 

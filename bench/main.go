@@ -121,6 +121,8 @@ func (r *run) profileOf(role string) string {
 func command(ctx context.Context) error {
 	only := flag.String("scenario", "", "`NAME`s of scenarios, separated by commas; all if empty")
 	out := flag.String("out", "", "`FILE` for the report as JSON")
+	drawings := flag.String("plots", "", "`DIR` for the figures as SVG")
+	earlier := flag.String("report", "", "JSON `FILE` of an earlier run: print and draw it instead of running anything")
 	profile := flag.String("profile", "", "`DIR` for CPU and heap profiles of servers and clients; it slows them down")
 	envoy := flag.String("envoy", os.Getenv("ENVOY"), "Envoy `BINARY` of policy and size, which are left out without one")
 	bailiwick := flag.String("bailiwick", "bin/bailiwick", "bailiwick `BINARY` of policy")
@@ -135,6 +137,13 @@ func command(ctx context.Context) error {
 	if flag.NArg() > 0 {
 		flag.Usage()
 		return fmt.Errorf("unknown argument %q", flag.Arg(0))
+	}
+	if *earlier != "" {
+		report, err := readReport(*earlier)
+		if err != nil {
+			return err
+		}
+		return report.put("", *drawings)
 	}
 	names := strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })
 	for _, n := range names {
@@ -158,11 +167,7 @@ func command(ctx context.Context) error {
 	r.envoy, r.bailiwick, r.kubernetes = *envoy, *bailiwick, kubetest.Available()
 	r.log = func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	err = r.all(ctx, names)
-	r.report.print(os.Stdout)
-	if *out != "" {
-		err = errors.Join(err, r.report.write(*out))
-	}
-	return err
+	return errors.Join(err, r.report.put(*out, *drawings))
 }
 
 // newRun makes a run with an authority of its own.

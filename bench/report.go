@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -107,6 +108,32 @@ func (r *Report) write(path string) error {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
+}
+
+// readReport reads what write wrote.
+func readReport(path string) (*Report, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read a report: %w", err)
+	}
+	var r Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, fmt.Errorf("read a report: %w", err)
+	}
+	return &r, nil
+}
+
+// put prints the report and writes it to where it is wanted.
+func (r *Report) put(file, plots string) error {
+	r.print(os.Stdout)
+	var err error
+	if file != "" {
+		err = r.write(file)
+	}
+	if plots != "" {
+		err = errors.Join(err, r.drawPlots(plots))
+	}
+	return err
 }
 
 // percentile of values, which it sorts. Of the nearest rank, so that the p99 of
