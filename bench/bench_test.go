@@ -28,7 +28,7 @@ func tinySizes() sizes {
 		small: shape{Tenants: 2, Services: 2, Endpoints: 2}, large: shape{Tenants: 4, Services: 3, Endpoints: 2},
 		clients: 2, changes: 6, floodChanges: 4, streams: 8,
 		fanout: []int{1 << 10, 50 << 10}, fanoutStreams: 4, pushes: func(int, string) int { return 2 },
-		unscoped: 8, largestChanges: 6,
+		unscoped: []int{8}, largestChanges: 6,
 		burst: shape{Tenants: 2, Services: 2, Endpoints: 3}, burstEvery: time.Millisecond,
 		tenants: []int{2, 3}, routes: []int{2, 4}, routeChanges: 2,
 	}

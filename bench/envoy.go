@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/netip"
 	"os"
@@ -176,4 +177,36 @@ func (e *envoy) allocated() (int64, error) {
 		return 0, fmt.Errorf("read Envoy's memory: %w", err)
 	}
 	return strconv.ParseInt(memory.Allocated, 10, 64)
+}
+
+// stalls are how long, in milliseconds, the main thread was busy with the largest
+// update of clusters and of listeners: it does nothing else meanwhile.
+func (e *envoy) stalls(ctx context.Context) (map[string]float64, error) {
+	out := map[string]float64{}
+	// Envoy sums histograms up every few seconds only.
+	err := e.await(ctx, func() error {
+		raw, err := get("http://" + e.admin + "/stats?filter=update_duration")
+		if err != nil {
+			return fmt.Errorf("ask Envoy for its updates: %w", err)
+		}
+		for line := range strings.Lines(string(raw)) {
+			name, values, ok := strings.Cut(line, ": ")
+			_, last, has := strings.Cut(values, "P100(")
+			of := strings.TrimSuffix(name, ".update_duration")
+			if !ok || !has || (of != "cluster_manager.cds" && of != "listener_manager.lds") {
+				continue
+			}
+			interval, total, _ := strings.Cut(strings.TrimRight(last, ")\n"), ",")
+			if v, err := strconv.ParseFloat(total, 64); err == nil && !math.IsNaN(v) {
+				out[of] = v
+			} else if v, err := strconv.ParseFloat(interval, 64); err == nil && !math.IsNaN(v) {
+				out[of] = v
+			}
+		}
+		if len(out) < 2 {
+			return fmt.Errorf("Envoy tells the duration of %d kinds of updates", len(out))
+		}
+		return nil
+	})
+	return out, err
 }

@@ -66,7 +66,7 @@ type sizes struct {
 	fanout                   []int
 	fanoutStreams            int
 	pushes                   func(body int, kind string) int
-	unscoped                 int // services of the mesh of one tenant
+	unscoped                 []int // services of the mesh of one tenant
 	policies, largestChanges int
 	burst                    shape
 	burstEvery               time.Duration
@@ -79,7 +79,7 @@ func fullSizes() sizes {
 		small: shape{Tenants: 100, Services: 10, Endpoints: 5}, large: shape{Tenants: 1000, Services: 100, Endpoints: 5},
 		clients: 2, changes: 300, floodChanges: 300, streams: 2000,
 		fanout: []int{1 << 10, 50 << 10, 1 << 20}, fanoutStreams: 1000, pushes: pushes,
-		unscoped: 1000, policies: 300, largestChanges: 300,
+		unscoped: []int{1000, 10000}, policies: 300, largestChanges: 300,
 		burst: shape{Tenants: 2, Services: 10, Endpoints: 50}, burstEvery: 10 * time.Millisecond,
 		tenants: []int{10, 100, 1000}, routes: []int{10, 30, 100, 300, 1000}, routeChanges: 30,
 	}

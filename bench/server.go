@@ -98,7 +98,7 @@ func (s *Server) load(authority *identity.Authority, started *Started) (xds.Stor
 	var err error
 	s.publisher, err = snapshot.NewPublisher(snapshot.Config{
 		Model: tenancy.NewModel(tenancy.Config{
-			ClusterDomain: clusterDomain, TrustDomains: []string{trustDomain}, Limits: tenancy.DefaultLimits(),
+			ClusterDomain: clusterDomain, TrustDomains: []string{trustDomain}, Limits: tenancy.DefaultLimits().Override(s.config.Shape.limits()),
 		}),
 		Builder: snapshot.NewBuilder(snapshot.BuilderConfig{ClusterDomain: clusterDomain}),
 		Logger:  slog.New(slog.DiscardHandler), Quiet: s.config.Quiet, Max: s.config.Max,

@@ -140,3 +140,11 @@ func members(tenants, clients int) []member {
 	}
 	return out
 }
+
+// limits are those without which a tenant could not have all its services.
+func (s shape) limits() tenancy.Limits {
+	if s.Services <= tenancy.DefaultLimits().Services {
+		return tenancy.Limits{}
+	}
+	return tenancy.Limits{Services: s.Services, ViewResources: 4 * s.Services, SubscribedNames: 2 * s.Services}
+}

@@ -15,21 +15,31 @@ const loopbackNetwork = 45
 // sizeScenario compares what clients get in a mesh of many tenants with what
 // they get where all services are one tenant's.
 func sizeScenario(ctx context.Context, r *run) error {
-	tenants := max(1, r.unscoped/r.small.Services)
-	scoped := shape{Tenants: tenants, Services: r.unscoped / tenants, Endpoints: r.small.Endpoints, Network: loopbackNetwork}
+	for _, services := range r.unscoped {
+		if err := r.sizesOf(ctx, services); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) sizesOf(ctx context.Context, services int) error {
+	tenants := max(1, services/r.small.Services)
+	scoped := shape{Tenants: tenants, Services: services / tenants, Endpoints: r.small.Endpoints, Network: loopbackNetwork}
 	unscoped := scoped
-	unscoped.Tenants, unscoped.Services = 1, r.unscoped
+	unscoped.Tenants, unscoped.Services = 1, services
 	var totals, memory [2]float64
 	for i, s := range []shape{scoped, unscoped} {
-		name := fmt.Sprintf("%d of %d services", s.Services, r.unscoped)
+		name := fmt.Sprintf("%d of %d services", s.Services, services)
 		var err error
 		if totals[i], memory[i], err = r.sizeOf(ctx, s, name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	r.add(Figure{Case: "unscoped over scoped", Name: "configuration", Unit: "times", P50: totals[1] / totals[0]})
+	name := fmt.Sprintf("%d services, unscoped ", services)
+	r.add(Figure{Case: name + "over scoped", Name: "configuration", Unit: "times", P50: totals[1] / totals[0]})
 	if memory[0] > 0 {
-		r.add(Figure{Case: "unscoped minus scoped", Name: "Envoy's memory, allocated", Unit: "MB", P50: memory[1] - memory[0]})
+		r.add(Figure{Case: name + "minus scoped", Name: "Envoy's memory that scoping saves", Unit: "MB", P50: memory[1] - memory[0]})
 	}
 	return nil
 }
@@ -94,5 +104,12 @@ func (r *run) sizeOf(ctx context.Context, s shape, name string) (total, memory f
 	r.add(Figure{Case: name, Name: "Envoy's memory, resident", Unit: "MB", P50: float64(rss) / (1 << 20)})
 	r.add(Figure{Case: name, Name: "Envoy's start until LIVE", Unit: "ms", P50: milliseconds(e.ready)})
 	r.add(Figure{Case: name, Name: "Envoy's CPU until LIVE", Unit: "ms", P50: milliseconds(cpu)})
+	stalls, err := e.stalls(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, of := range slices.Sorted(maps.Keys(stalls)) {
+		r.add(Figure{Case: name, Name: "Envoy's main thread busy with " + of, Unit: "ms", P50: stalls[of]})
+	}
 	return total, memory, nil
 }
