@@ -82,22 +82,29 @@ func (r *run) sizeOf(ctx context.Context, s shape, name string) (total, memory f
 		r.log("  no Envoy: its memory is left out")
 		return total, 0, nil
 	}
-	e, err := r.startEnvoy(ctx, s, member{}, p.started.Address)
+	memory, err = r.envoyNeeds(ctx, s, name, p.started.Address)
+	return total, memory, err
+}
+
+// envoyNeeds runs a real Envoy with that configuration and returns its memory in
+// MB.
+func (r *run) envoyNeeds(ctx context.Context, s shape, name, server string) (memory float64, err error) {
+	e, err := r.startEnvoy(ctx, s, member{}, server)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer e.stop()
 	used, err := e.allocated()
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	rss, _, err := residentBytes(e.cmd.Process.Pid)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	cpu, err := cpuTime(e.cmd.Process.Pid)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	memory = float64(used) / (1 << 20)
 	r.add(Figure{Case: name, Name: "Envoy's memory, allocated", Unit: "MB", P50: memory})
@@ -106,10 +113,10 @@ func (r *run) sizeOf(ctx context.Context, s shape, name string) (total, memory f
 	r.add(Figure{Case: name, Name: "Envoy's CPU until LIVE", Unit: "ms", P50: milliseconds(cpu)})
 	stalls, err := e.stalls(ctx)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	for _, of := range slices.Sorted(maps.Keys(stalls)) {
 		r.add(Figure{Case: name, Name: "Envoy's main thread busy with " + of, Unit: "ms", P50: stalls[of]})
 	}
-	return total, memory, nil
+	return memory, nil
 }
