@@ -88,6 +88,12 @@ func (k *keeper) run(ctx context.Context) error {
 func (k *keeper) pass(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	select {
+	case <-k.publisher.Ready():
+	default:
+		// What is not loaded yet would be taken for gone, and then for new.
+		return nil
+	}
 	mark, asOf := k.board.Mark(), time.Now()
 	busy, err := k.publisher.Settle(ctx)
 	if err != nil {

@@ -37,7 +37,23 @@ const system = "bailiwick-system"
 // patience bounds a test that would else wait for ever.
 const patience = 3 * time.Minute
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.Cleanup(os.Exit)) }
+// built is the path of bailiwick.
+var built string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "bailiwick-replicas-")
+	if err == nil {
+		built, err = mesh.BuildBailiwick(context.Background(), dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
 
 // fixture is the demo's mesh in an API server with all that deploy/base installs,
 // and servers over it.
@@ -47,7 +63,6 @@ type fixture struct {
 	cluster *kubetest.Cluster
 	objects dynamic.Interface
 	ca      *mesh.CA
-	binary  string
 	servers map[string]*mesh.Server
 	gates   map[string]*kubetest.Gate
 }
@@ -68,8 +83,6 @@ func setUp(t *testing.T) *fixture {
 	f.objects, err = dynamic.NewForConfig(f.cluster.REST(kubetest.Admin))
 	require.NoError(t, err)
 	f.ca, err = mesh.NewCA(filepath.Join(t.TempDir(), "ca"), "platform.example", "acme.example", "globex.example")
-	require.NoError(t, err)
-	f.binary, err = mesh.BuildBailiwick(ctx, t.TempDir())
 	require.NoError(t, err)
 	return f
 }
@@ -105,7 +118,7 @@ func (f *fixture) serve(replica string, args ...string) *mesh.Server {
 	kubeconfig, err := f.gates[replica].Kubeconfig(account)
 	require.NoError(f.t, err)
 	s, err := mesh.StartServer(f.ctx, mesh.ServerConfig{
-		Binary: f.binary, Dir: filepath.Join(f.t.TempDir(), "server"), CA: f.ca,
+		Binary: built, Dir: filepath.Join(f.t.TempDir(), "server"), CA: f.ca,
 		Args: append([]string{"--kubeconfig", kubeconfig, "--system-namespace", system, "--replica", replica}, args...),
 	})
 	require.NoError(f.t, err)

@@ -83,6 +83,15 @@ func TestTwoReplicasAreOne(t *testing.T) {
 	f.says("accesspolicies", "acme-web", "web-for-all", "Accepted", "True/Accepted@2")
 	_, is := f.status("accesspolicies", "acme-shop", "orders-from-web")
 	require.Equal(t, was, is, "what did not change is not written again")
+
+	// Nor does one that starts anew write what stands there.
+	require.NoError(t, f.servers[other].Restart(f.ctx))
+	_, err = f.resource("accesspolicies", "acme-web").Patch(f.ctx, "web-for-all", types.MergePatchType,
+		[]byte(`{"spec":{"rules":[{"from":[{"all":true}]}]}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	f.says("accesspolicies", "acme-web", "web-for-all", "Accepted", "True/Accepted@3")
+	_, is = f.status("accesspolicies", "acme-shop", "orders-from-web")
+	require.Equal(t, was, is)
 	f.says("servicerequests", "acme-shop", "logs", "Programmed", "Unknown/NoProxies@1")
 
 	f.noWordOfOthers()
