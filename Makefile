@@ -39,11 +39,16 @@ build: ## bin/bailiwick, a static binary
 .PHONY: check
 check: $(lint) ## format, vet, lint, dependency direction, layout, generated files
 	@.tools/check-layout
+	@$(GO) mod verify
 	@.tools/check-generated $(MAKE) --no-print-directory generate
 	@out=$$(gofmt -l cmd xds snapshot tenancy identity $(wildcard bench)); \
 		[ -z "$$out" ] || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(lint) run --allow-parallel-runners ./...
+
+.PHONY: reproducible
+reproducible: ## the last commit, built in two places, is the same bytes
+	@GO='$(GO)' .tools/check-reproducible
 
 .PHONY: test
 test: envoy kubernetes helm ## all tests with the race detector, real Envoy and Kubernetes included
