@@ -124,6 +124,12 @@ func (p *Publisher) Apply(events []tenancy.Event) { p.in.apply(events, time.Now(
 // nothing is built and no stream is bound.
 func (p *Publisher) Synced() { p.in.put(func() { p.in.synced = true }) }
 
+// SetStale says whether the source cannot be followed now. While it cannot, ends
+// of objects are put off, because a renewal may be on its way.
+func (p *Publisher) SetStale(stale bool) {
+	p.in.put(func() { p.in.calls = append(p.in.calls, func() { p.model.SetStale(stale) }) })
+}
+
 // Hold names the tenants and the namespaces whose streams must wait in silence,
 // because something of theirs could not be read since the start; it replaces
 // what was held before.

@@ -30,6 +30,8 @@ func (m *Model) Tick(now time.Time) {
 	}
 	m.cause = ""
 	m.expiry = time.Time{}
+	m.tickEnds()
+	m.cause = ""
 	var asked []*space
 	for name, holders := range m.former {
 		before := len(holders)

@@ -19,6 +19,9 @@ type Config struct {
 	// SVIDMaxTTL is the longest life of a workload's certificate: for so long a
 	// namespace that changed hands is nobody's. 0 turns that off.
 	SVIDMaxTTL time.Duration
+	// ExpiryGrace is for how long at most an object's end is put off while its
+	// source cannot be followed.
+	ExpiryGrace time.Duration
 	// Limits are those of a tenant that overrides none; zero fields are those
 	// of DefaultLimits.
 	Limits Limits
@@ -58,7 +61,10 @@ type Model struct {
 	// with the time until when; expiry is the first of these.
 	former map[string]map[holder]time.Time
 	expiry time.Time
-	now    time.Time
+	// ends are the objects that end at a time; stale puts that off.
+	ends  map[Ref]*ending
+	stale bool
+	now   time.Time
 
 	touched Touched
 	// cause is the tenant that pays for the event that is being applied.
@@ -82,6 +88,7 @@ func NewModel(c Config) *Model {
 		clusterAll: set[*clusterGrant]{}, denying: map[string]set[*accessPolicy]{},
 		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, former: map[string]map[holder]time.Time{},
 		clusterPolicies: newClusterPolicies(),
+		ends:            map[Ref]*ending{},
 	}
 	for _, d := range c.TrustDomains {
 		m.domains[d] = struct{}{}
@@ -92,7 +99,9 @@ func NewModel(c Config) *Model {
 // Apply absorbs one event and remembers what it touched. An event that changes
 // nothing touches nothing. An object of another type than its Ref says is
 // taken as gone.
-func (m *Model) Apply(ev Event) {
+func (m *Model) Apply(ev Event) { m.apply(m.timed(ev)) }
+
+func (m *Model) apply(ev Event) {
 	k := ev.Ref.Key
 	m.cause = ""
 	switch ev.Ref.Kind {

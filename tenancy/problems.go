@@ -115,6 +115,7 @@ func (m *Model) Problems(ref Ref) []Problem {
 		}
 		found = m.problemsIn(sp, ref)
 	}
+	found = append(found, m.endProblems(ref)...)
 	if len(found) > mostProblems {
 		more := len(found) - mostProblems + 1
 		last := found[mostProblems-1]

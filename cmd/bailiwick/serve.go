@@ -36,6 +36,7 @@ type serveConfig struct {
 	workloadAPI   string
 	trustDomains  []string
 	clusterDomain string
+	expiryGrace   time.Duration
 	// identityHeader is what tells applications who calls.
 	identityHeader string
 	proxySVID      string
@@ -98,6 +99,7 @@ begins to answer proxies only then.`,
 	f.BoolVar(&c.allowLoopback, "allow-loopback-endpoints", false, "accept endpoints on 127.0.0.0/8 and ::1, for many proxies on one host")
 	f.BoolVar(&c.bindToPodIP, "bind-stream-to-pod-ip", false, "refuse proxies that do not connect from an address of a Pod of their identity; not with a proxy or NAT in between, nor for Pods on the host's network")
 	f.DurationVar(&c.svidMaxTTL, "svid-max-ttl", 24*time.Hour, "longest life of a workload's certificate: for so long a namespace is nobody's after it went to another tenant of its trust domain or was made again; 0 turns that off")
+	f.DurationVar(&c.expiryGrace, "expiry-grace", time.Hour, "for how long at most what has ended (expiresAt) is kept while the API server cannot be followed")
 	f.DurationVar(&c.quiet, "debounce-quiet", snapshot.DefaultQuiet, "how long a tenant's burst must pause before it is built")
 	f.DurationVar(&c.max, "debounce-max", snapshot.DefaultMax, "how long a tenant's burst may be gathered at most")
 	f.Float64Var(&c.maxRemoval, "max-removal", guard.DefaultShare, "`SHARE` of the objects of a kind (above 20 objects) whose removal at once is held until confirmed; 1 holds Tenants only")
@@ -140,6 +142,9 @@ func (c *serveConfig) check() error {
 	}
 	if c.workloadAPI != "" && len(c.trustDomains) == 0 {
 		return usageError{errors.New("--workload-api needs --trust-domain: federated bundles admit nobody by themselves")}
+	}
+	if c.expiryGrace < 0 {
+		return usageError{fmt.Errorf("--expiry-grace %v: want 0 or more", c.expiryGrace)}
 	}
 	if err := snapshot.CheckIdentityHeader(c.identityHeader); err != nil {
 		return usageError{fmt.Errorf("--identity-header: %w", err)}
@@ -226,7 +231,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	s.publisher, err = snapshot.NewPublisher(snapshot.Config{
 		Model: tenancy.NewModel(tenancy.Config{
 			ClusterDomain: c.clusterDomain, TrustDomains: c.trustDomains, Limits: tenancy.DefaultLimits(),
-			SVIDMaxTTL: c.svidMaxTTL,
+			SVIDMaxTTL: c.svidMaxTTL, ExpiryGrace: c.expiryGrace,
 		}),
 		Builder: snapshot.NewBuilder(snapshot.BuilderConfig{
 			ClusterDomain: c.clusterDomain, ProxySVID: svid, IdentityHeader: c.identityHeader, ProbeSources: probes,

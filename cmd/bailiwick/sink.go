@@ -90,10 +90,12 @@ type clusterSink struct{ *sink }
 // Report implements kube.Sink.
 func (s *clusterSink) Report(r kube.Report) {
 	s.report(r.Held, r.HeldNamespaces, r.Errors, r.Invalid)
-	s.fresh.set(slices.ContainsFunc(r.Stale, func(k kube.Stale) bool {
+	stale := slices.ContainsFunc(r.Stale, func(k kube.Stale) bool {
 		// What was never read has nothing to be revoked, and what the API server does
 		// not serve nobody can have changed.
 		return !k.Since.IsZero() && !k.Unserved
-	}))
+	})
+	s.fresh.set(stale)
+	s.feed.publisher.SetStale(stale)
 	s.log.Debug("objects of the API server", "ready", r.Ready, "objects", r.Objects, "errors", len(r.Errors), "waiting_tenants", len(r.Held), "stale_kinds", len(r.Stale))
 }
