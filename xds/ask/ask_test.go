@@ -132,6 +132,40 @@ func TestQuestionsAreBounded(t *testing.T) {
 	})
 }
 
+// One question is answered at a time; who waits may leave.
+func TestOneQuestionAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := slow{model: newModel(1), begun: make(chan struct{}), proceed: make(chan struct{})}
+		s := NewServer(Config{Source: busy, Peer: peer})
+		answered := make(chan error, 2)
+		ask := func(ctx context.Context) { // ends with ctx, or its answer
+			_, err := s.Whoami(ctx, &WhoamiRequest{})
+			answered <- err
+		}
+		go ask(as(web))
+		<-busy.begun
+		ctx, leave := context.WithCancel(as(web))
+		go ask(ctx)
+		synctest.Wait()
+		leave()
+		require.Equal(t, codes.Canceled, status.Code(<-answered))
+		close(busy.proceed)
+		require.NoError(t, <-answered)
+	})
+}
+
+// slow answers when it is told to.
+type slow struct {
+	model
+	begun, proceed chan struct{}
+}
+
+func (s slow) Ask(ctx context.Context, w identity.Workload, f func(*tenancy.Model)) error {
+	s.begun <- struct{}{}
+	<-s.proceed
+	return s.model.Ask(ctx, w, f)
+}
+
 // Where streams are bound to Pods, so are questions.
 func TestBoundToPods(t *testing.T) {
 	at := netip.MustParseAddr("10.0.0.1")

@@ -51,6 +51,9 @@ const (
 type Server struct {
 	UnimplementedAskServer
 	config Config
+	// turn has room for the one question that is being answered: what there is to
+	// be served goes between any two.
+	turn chan struct{}
 
 	mu     sync.Mutex
 	tokens map[string]*tokens // by tenant, "" for nobody's; guarded by mu
@@ -63,7 +66,9 @@ type tokens struct {
 }
 
 // NewServer makes a Server.
-func NewServer(c Config) *Server { return &Server{config: c, tokens: map[string]*tokens{}} }
+func NewServer(c Config) *Server {
+	return &Server{config: c, turn: make(chan struct{}, 1), tokens: map[string]*tokens{}}
+}
 
 // Explain implements the RPC.
 func (s *Server) Explain(ctx context.Context, m *ExplainRequest) (*ExplainResponse, error) {
@@ -126,6 +131,12 @@ func (s *Server) ask(ctx context.Context, m proto.Message, f func(*read.Reader) 
 	}
 	if proto.Size(m) > maxRequest {
 		return status.Errorf(codes.InvalidArgument, "a question of more than %d bytes", maxRequest)
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
 	}
 	var answer error
 	err := s.config.Source.Ask(ctx, who, func(model *tenancy.Model) {
