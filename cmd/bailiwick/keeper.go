@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,6 +53,8 @@ type keeper struct {
 	// last and mark are those of the last pass, guarded by mu.
 	last condition.Report
 	mark uint64
+	// all are the reports of the last pass, of all replicas; guarded by mu.
+	all []condition.Report
 	// term is the one for which the statuses of all objects were read, guarded by mu.
 	term uint64
 	// asked is when it was last looked whether removals were confirmed, confirmed
@@ -121,14 +124,16 @@ func (k *keeper) passOn(ctx context.Context, own condition.Report, mark uint64, 
 	if err != nil {
 		return err
 	}
-	k.last, k.mark = own, mark
 	term := k.fleet.Term()
+	if !fresh && term == k.term && !k.board.Open() && slices.EqualFunc(all, k.all, condition.Report.Same) {
+		return nil
+	}
 	if term != 0 && term != k.term {
 		if err := k.fleet.Recall(ctx, k.board.Recall); err != nil {
 			return err
 		}
 	}
-	k.term = term
+	k.mark, k.all, k.term = mark, all, term
 	said := k.board.Say(condition.NewFleet(all), mark)
 	if term == 0 || len(said) == 0 {
 		return nil

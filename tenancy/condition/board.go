@@ -24,6 +24,8 @@ type Board struct {
 	// changed, so they outlive an object that goes and comes back at once.
 	problems map[tenancy.Ref][]tenancy.Problem
 	steps    uint64 // guarded by mu
+	// open is how many objects the last Say could not speak of; guarded by mu.
+	open int
 }
 
 type entry struct {
@@ -99,10 +101,12 @@ func (b *Board) Problems(changed map[tenancy.Ref][]tenancy.Problem) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for ref, list := range changed {
-		if len(list) == 0 {
+		if !has(ref.Kind) {
+			continue
+		}
+		b.steps++
+		if b.problems[ref] = list; len(list) == 0 {
 			delete(b.problems, ref)
-		} else if has(ref.Kind) {
-			b.problems[ref] = list
 		}
 	}
 }
@@ -131,6 +135,7 @@ func (b *Board) Again(ref tenancy.Ref) {
 	defer b.mu.Unlock()
 	if e := b.objects[ref]; e != nil {
 		e.again = true
+		b.open++
 	}
 }
 
@@ -148,13 +153,18 @@ func (b *Board) Say(fleet *Fleet, mark uint64) []Said {
 	clock := b.clock()
 	now := clock.UTC().Truncate(time.Second)
 	var out []Said
+	b.open = 0
 	for ref, e := range b.objects {
 		if e.step > mark || clock.Sub(e.since) < b.settle {
+			b.open++
 			continue
 		}
+		delivery := fleet.delivery(ref, e.object, e.since)
+		if delivery.Unsettled {
+			b.open++
+		}
 		after, changed := Merge(e.said, Of(Facts{
-			Kind: ref.Kind, Generation: e.generation, Errors: e.errors, Problems: b.problems[ref],
-			Delivery: fleet.delivery(ref, e.object, e.since),
+			Kind: ref.Kind, Generation: e.generation, Errors: e.errors, Problems: b.problems[ref], Delivery: delivery,
 		}), now)
 		if e.said = after; changed || e.again {
 			e.again = false
@@ -163,6 +173,14 @@ func (b *Board) Say(fleet *Fleet, mark uint64) []Said {
 	}
 	sortSaid(out)
 	return out
+}
+
+// Open reports whether there may be more to say although nothing changes: of
+// objects that the last Say could not speak of, or that Again was called for.
+func (b *Board) Open() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open > 0
 }
 
 // All returns what was last said of all objects, sorted.

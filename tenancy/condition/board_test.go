@@ -73,13 +73,17 @@ func TestSayWaitsForWhatTheModelHasNotSeen(t *testing.T) {
 	mark := w.board.Mark()
 	w.board.Apply([]tenancy.Event{grant}) // on its way to the model
 	require.Empty(t, w.board.Say(NewFleet(nil), mark), "nothing is said of it yet")
+	require.True(t, w.board.Open(), "and there is more to say")
 	w.apply(grant)
 	said := w.say()
 	require.Len(t, said, 1)
 	require.Equal(t, "Accepted=True/Accepted@1 Programmed=Unknown/NoProxies@1 ResolvedRefs=False/NotAvailable@1", brief(said[0].Conditions))
 	require.Empty(t, w.say(), "said on change only")
+	require.False(t, w.board.Open())
 
+	before := w.board.Mark()
 	w.apply(at(tenancy.KindService, "acme-web", "web", someService()))
+	require.NotEqual(t, before, w.board.Mark(), "what changes another object's conditions is a step, too")
 	require.Contains(t, brief(w.say()[0].Conditions), "ResolvedRefs=True")
 }
 

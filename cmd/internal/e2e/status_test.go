@@ -146,6 +146,12 @@ spec: {selector: {}, action: Alow, rules: [{from: [{all: true}]}]}
 	f.says("ServiceRequest acme-web/late", "ResolvedRefs", "False/NotAvailable")
 	f.says("ServiceRequest acme-web/nowhere", "ResolvedRefs", "False/NotAvailable")
 	f.says("AccessPolicy acme-web/broken", "Accepted", "False/Invalid")
+	// What another object changes is said of this one as well.
+	grant := f.read("tenants/globex/grant.yaml")
+	f.remove("tenants/globex/grant.yaml")
+	f.says("ServiceRequest acme-shop/acme-shop-request", "ResolvedRefs", "False/NotAvailable")
+	f.write("tenants/globex/grant.yaml", grant)
+	f.says("ServiceRequest acme-shop/acme-shop-request", "ResolvedRefs", "True/ResolvedRefs")
 	table := run(t, nil, "status", "--admin-address", f.server.Admin.String())
 	require.Equal(t, 1, table.code)
 	require.Regexp(t, `AccessPolicy +acme-web/broken +False +- +\S+ +Invalid +spec.action: "Alow" is none of Allow, Deny`, table.stdout)
