@@ -2,8 +2,10 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // ServerWorkload is the identity of the server in a mesh of this package; it
@@ -52,12 +55,45 @@ type Server struct {
 // BuildBailiwick builds the program from the module that contains the current
 // directory into the folder dir and returns its path. Tests call it once.
 func BuildBailiwick(ctx context.Context, dir string) (string, error) {
+	if err := noteSources(); err != nil {
+		return "", fmt.Errorf("build bailiwick: %w", err)
+	}
 	out := filepath.Join(dir, "bailiwick")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, "bailiwick.dev/bailiwick/cmd/bailiwick")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build bailiwick: %w\n%s", err, text)
 	}
 	return out, nil
+}
+
+// noteSources looks at every source file of the program, because go test repeats
+// the result of a test without running it unless something changed that the test
+// looked at, and it knows of no build that the test makes.
+func noteSources() error {
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	for ; ; root = filepath.Dir(root) {
+		if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
+			break
+		}
+		if root == filepath.Dir(root) {
+			return errors.New("no go.mod above the current directory")
+		}
+	}
+	for _, folder := range []string{"cmd", "identity", "snapshot", "tenancy", "xds"} {
+		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && !entry.IsDir() && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // StartServer starts the server; [Server.WaitReady] waits until it serves. It
