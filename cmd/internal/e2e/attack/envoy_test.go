@@ -339,7 +339,7 @@ func spoofedHeaders(w *world) {
 	cert := w.certificate("acme.example", acmeWeb, identity.IssueOptions{})
 	w.untilCode(cert, to, http.StatusOK)
 	for _, header := range []string{
-		"x-bailiwick-peer", "X-Bailiwick-Peer", "x_bailiwick_peer", "X-BAILIWICK_PEER", "x-bailiwick-peer ", "x-forwarded-client-cert",
+		"x-tenant-identity", "X-Tenant-Identity", "x_tenant_identity", "X-TENANT_IDENTITY", "x-tenant-identity ", "x-forwarded-client-cert",
 		"x-envoy-internal", "x-envoy-original-path", "x-envoy-peer-metadata", "x-envoy-external-address", "x-envoy-retry-on", "x-envoy-upstream-rq-timeout-ms",
 	} {
 		for _, lines := range [][]string{{header + ": " + globexWeb}, {header + ": " + acmeWeb, header + ": " + globexWeb}, {header + ": By=x;URI=" + globexWeb}} {
@@ -350,7 +350,7 @@ func spoofedHeaders(w *world) {
 			}
 			require.Equal(w.t, acmeWeb, seen.Peer, "%q", lines)
 			for name, values := range seen.Headers {
-				if strings.EqualFold(strings.ReplaceAll(name, "_", "-"), "x-bailiwick-peer") {
+				if strings.EqualFold(strings.ReplaceAll(name, "_", "-"), "x-tenant-identity") {
 					require.Equal(w.t, []string{acmeWeb}, values, "%q", lines)
 				}
 				if strings.HasPrefix(strings.ToLower(name), "x-forwarded-client-cert") {
