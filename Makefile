@@ -70,10 +70,10 @@ soak: envoy kubernetes ## the long form of the load and restart tests
 	BAILIWICK_SOAK=full $(real) $(GO) test -count 1 -run Soak -timeout 4h -v $(call having,Test.*Soak)
 
 .PHONY: bench
-bench: build ## the benchmarks of bench/ (SCENARIO=name for one, OUT=file for JSON, PLOTS=dir for SVG)
+bench: build ## the benchmarks of bench/ (SCENARIO=name for one, OUT=file for JSON, PLOTS=dir for SVG, KEEP=1 for bench/README.md)
 	@$(GO) build -trimpath -o bin/bench ./bench
 	@$(MAKE) --no-print-directory envoy || echo "going on without Envoy"
-	bin/bench -envoy '$(wildcard $(ENVOY))' -scenario '$(SCENARIO)' $(if $(OUT),-out '$(OUT)') $(if $(PLOTS),-plots '$(PLOTS)')
+	bin/bench -envoy '$(wildcard $(ENVOY))' -scenario '$(SCENARIO)' $(if $(OUT),-out '$(OUT)') $(if $(PLOTS),-plots '$(PLOTS)') $(if $(KEEP),-out bench/results.json -plots bench/plots -readme bench/README.md)
 
 .PHONY: profile
 profile: build ## the same with CPU profiles in .cache/profile, and their tops

@@ -80,10 +80,10 @@ func (r *run) restartPods(ctx context.Context, d debounce) error {
 	for i := range at {
 		took = append(took, milliseconds(at[i].since(began[i])))
 	}
-	r.add(Figure{Case: name, Name: "a new Pod is known to the last client", Unit: "ms", N: len(took), P50: percentile(took, 50), P99: percentile(took, 99)})
-	r.add(Figure{Case: name, Name: "responses per client", P50: float64(after.Messages-before.Messages) / float64(r.clients)})
-	r.add(Figure{Case: name, Name: "sent per client", Unit: "KB", P50: float64(after.total()-before.total()) / float64(r.clients) / 1024})
-	r.add(Figure{Case: name, Name: "server CPU", Unit: "ms", P50: milliseconds(used)})
+	r.add(Figure{Case: name, Name: burstLatency, Unit: "ms", N: len(took), P50: percentile(took, 50), P99: percentile(took, 99)})
+	r.add(Figure{Case: name, Name: burstResponses, P50: float64(after.Messages-before.Messages) / float64(r.clients)})
+	r.add(Figure{Case: name, Name: burstBytes, Unit: "KB", P50: float64(after.total()-before.total()) / float64(r.clients) / 1024})
+	r.add(Figure{Case: name, Name: burstCPU, Unit: "ms", P50: milliseconds(used)})
 	return p.clean(name)
 }
 

@@ -122,6 +122,7 @@ func command(ctx context.Context) error {
 	only := flag.String("scenario", "", "`NAME`s of scenarios, separated by commas; all if empty")
 	out := flag.String("out", "", "`FILE` for the report as JSON")
 	drawings := flag.String("plots", "", "`DIR` for the figures as SVG")
+	readme := flag.String("readme", "", "`FILE` whose marked tables are to be those of this report")
 	earlier := flag.String("report", "", "JSON `FILE` of an earlier run: print and draw it instead of running anything")
 	profile := flag.String("profile", "", "`DIR` for CPU and heap profiles of servers and clients; it slows them down")
 	envoy := flag.String("envoy", os.Getenv("ENVOY"), "Envoy `BINARY` of policy and size, which are left out without one")
@@ -143,7 +144,7 @@ func command(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return report.put("", *drawings)
+		return report.put("", *drawings, *readme)
 	}
 	names := strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })
 	for _, n := range names {
@@ -167,7 +168,7 @@ func command(ctx context.Context) error {
 	r.envoy, r.bailiwick, r.kubernetes = *envoy, *bailiwick, kubetest.Available()
 	r.log = func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	err = r.all(ctx, names)
-	return errors.Join(err, r.report.put(*out, *drawings))
+	return errors.Join(err, r.report.put(*out, *drawings, *readme))
 }
 
 // newRun makes a run with an authority of its own.

@@ -124,7 +124,7 @@ func readReport(path string) (*Report, error) {
 }
 
 // put prints the report and writes it to where it is wanted.
-func (r *Report) put(file, plots string) error {
+func (r *Report) put(file, plots, readme string) error {
 	r.print(os.Stdout)
 	var err error
 	if file != "" {
@@ -132,6 +132,9 @@ func (r *Report) put(file, plots string) error {
 	}
 	if plots != "" {
 		err = errors.Join(err, r.drawPlots(plots))
+	}
+	if readme != "" {
+		err = errors.Join(err, r.intoReadme(readme))
 	}
 	return err
 }
