@@ -36,7 +36,11 @@ func (p people) client(user string) *kubernetes.Clientset {
 
 // label sets the tenant of a namespace (nil removes it), by a subresource or none.
 func (p people) label(user, namespace string, to any, subresource ...string) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]any{tenantLabel: to}}})
+	return p.patch(user, namespace, tenantLabel, to, subresource...)
+}
+
+func (p people) patch(user, namespace, key string, to any, subresource ...string) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]any{key: to}}})
 	require.NoError(p.t, err)
 	_, err = p.client(user).CoreV1().Namespaces().Patch(p.ctx, namespace, types.MergePatchType, patch, metav1.PatchOptions{}, subresource...)
 	return err
@@ -111,10 +115,14 @@ func TestTenantLabelIsGuarded(t *testing.T) {
 	require.NoError(t, p.label(platform, "free", "globex"))
 	require.NoError(t, p.label(platform, "free", nil))
 
-	other, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]any{"team": "web"}}})
-	require.NoError(t, err)
-	_, err = p.client(gitops).CoreV1().Namespaces().Patch(p.ctx, "acme-new", types.MergePatchType, other, metav1.PatchOptions{})
-	require.NoError(t, err)
+	// Policies of the platform choose namespaces by labels below bailiwick.dev/.
+	const grade = "bailiwick.dev/grade"
+	forbidden(p.patch(gitops, "acme-new", grade, "low"), "the verb assign on all")
+	require.NoError(t, p.patch(platform, "acme-new", grade, "high"))
+	forbidden(p.patch(gitops, "acme-new", grade, "low"), "the verb assign on all")
+	forbidden(p.patch(gitops, "acme-new", grade, nil), "the verb assign on all")
+	require.NoError(t, p.patch(gitops, "acme-new", "team", "web"))
+	require.NoError(t, p.patch(platform, "acme-new", grade, nil))
 }
 
 // Who may assign namespaces to one tenant may not to another.
