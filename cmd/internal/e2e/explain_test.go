@@ -53,7 +53,7 @@ func (f *fixture) checkExplained() {
 				}
 				require.NoError(f.t, err, url)
 				said := f.explained(from, to.service, to.number, r.method, r.path)
-				require.Equal(f.t, what[o.status], said, "%s %s from %s", r.method, url, from.name)
+				require.Equal(f.t, what[o.status], said, "%s %s from %s: %s", r.method, url, from.name, o)
 				seen[said]++
 			}
 		}
