@@ -138,7 +138,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: gitops}]
 		require.NoError(t, p.client(kubetest.Admin).RbacV1().ClusterRoleBindings().Delete(p.ctx, "test-owner-assigns", metav1.DeleteOptions{}))
 		p.until(func() error { // so that the other tests find what they know
 			if err := p.tryAssign(); !apierrors.IsForbidden(err) {
-				return fmt.Errorf("not refused yet: %v", err)
+				return fmt.Errorf("not refused yet: %w", err)
 			}
 			return nil
 		})
