@@ -39,7 +39,7 @@ func (p *Publisher) ahead(wanted map[tenancy.Key]tenancy.Sight) {
 		if spec == nil || p.model.Bundle(spec.TrustDomain) == nil || (old != nil && old.spec == spec && !old.faulty) {
 			continue
 		}
-		errands = append(errands, errand{spec: spec, old: old, host: hostVariant{sight.Grade, sight.SameSource}})
+		errands = append(errands, errand{spec: spec, old: old, host: hostVariant{grade: sight.Grade, vips: sight.SameSource}})
 	}
 	if len(errands) < aheadFrom {
 		return

@@ -62,6 +62,9 @@ func (b *Builder) Cluster(s *tenancy.ServiceSpec, p *tenancy.PortSpec) (*Resourc
 		// The default of 10 % would eject nobody of two.
 		OutlierDetection: &clusterv3.OutlierDetection{MaxEjectionPercent: u32(50)},
 	}
+	if s.Headless() && p.Protocol.IsHTTP() {
+		c.LbSubsetConfig = singleEndpoints()
+	}
 	children := []Child{{Endpoint, name}}
 	if !s.Plain {
 		c.TransportSocket = b.upstreamTLS(&pk, s, p)

@@ -42,6 +42,9 @@ func (b *Builder) Endpoints(s *tenancy.ServiceSpec, p *tenancy.PortSpec) (*Resou
 		if e.Draining {
 			lb.HealthStatus = corev3.HealthStatus_DRAINING
 		}
+		if e.Host != "" {
+			lb.Metadata = endpointNamed(e.Host)
+		}
 		zone.LbEndpoints = append(zone.LbEndpoints, lb)
 	}
 	var pk packer

@@ -46,8 +46,8 @@ func anyService(t *rapid.T) *tenancy.ServiceSpec {
 			Port: anyPort().Draw(t, "port"), Protocol: anyProtocol().Draw(t, "protocol"),
 			Endpoints: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) tenancy.EndpointSpec {
 				return tenancy.EndpointSpec{
-					Address:  netip.AddrPortFrom(anyAddr().Draw(t, "ip"), anyPort().Draw(t, "endpoint")),
-					Draining: rapid.Bool().Draw(t, "draining"), Zone: anyText().Draw(t, "zone"),
+					Address: netip.AddrPortFrom(anyAddr().Draw(t, "ip"), anyPort().Draw(t, "endpoint")),
+					Host:    anyText().Draw(t, "host"), Draining: rapid.Bool().Draw(t, "draining"), Zone: anyText().Draw(t, "zone"),
 				}
 			}), 0, 4).Draw(t, "endpoints"),
 		}},
@@ -127,6 +127,9 @@ func TestWhateverIsBuiltIsValidAndDeterministic(t *testing.T) {
 		var hosts []*Part
 		for _, grade := range []tenancy.Grade{tenancy.OwnNamespace, tenancy.OwnTenant} {
 			if h, err := b.VirtualHost(s, p, grade, true); err == nil {
+				hosts = append(hosts, h.Part)
+			}
+			if h, err := b.EndpointHost(s, p, grade, anyText().Draw(t, "endpoint host")); err == nil {
 				hosts = append(hosts, h.Part)
 			}
 		}

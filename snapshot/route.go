@@ -35,19 +35,7 @@ type HostPart struct {
 // vips the virtual IPs are names of it too.
 func (b *Builder) VirtualHost(s *tenancy.ServiceSpec, p *tenancy.PortSpec, g tenancy.Grade, vips bool) (*HostPart, error) {
 	name := b.ClusterName(s.Key, p.Port)
-	if !p.Protocol.IsHTTP() {
-		return nil, fmt.Errorf("build virtual host %q: port is not HTTP", name)
-	}
-	var domains []string
-	switch g {
-	case tenancy.OwnNamespace:
-		domains = append(domains, s.Key.Name)
-		fallthrough
-	case tenancy.OwnTenant:
-		qualified := s.Key.Name + "." + s.Key.Namespace
-		domains = append(domains, qualified, qualified+".svc")
-	}
-	domains = append(domains, b.FQDN(s.Key))
+	domains := b.domains(s.Key, g)
 	if vips {
 		for _, ip := range s.VIPs {
 			if ip = ip.Unmap(); ip.Is4() {
@@ -57,19 +45,43 @@ func (b *Builder) VirtualHost(s *tenancy.ServiceSpec, p *tenancy.PortSpec, g ten
 			}
 		}
 	}
+	return b.virtualHost(s, p, name, domains, "")
+}
+
+// domains are the names of a service, more of them the nearer it is.
+func (b *Builder) domains(k tenancy.Key, g tenancy.Grade) []string {
+	var domains []string
+	switch g {
+	case tenancy.OwnNamespace:
+		domains = append(domains, k.Name)
+		fallthrough
+	case tenancy.OwnTenant:
+		qualified := k.Name + "." + k.Namespace
+		domains = append(domains, qualified, qualified+".svc")
+	}
+	return append(domains, b.FQDN(k))
+}
+
+// virtualHost sends what these domains name to the cluster of a service port,
+// to the endpoint of that name alone if there is one.
+func (b *Builder) virtualHost(s *tenancy.ServiceSpec, p *tenancy.PortSpec, name string, domains []string, endpoint string) (*HostPart, error) {
+	if !p.Protocol.IsHTTP() {
+		return nil, fmt.Errorf("build virtual host %q: port is not HTTP", name)
+	}
 	for _, d := range domains {
 		if strings.Contains(d, "*") {
 			return nil, fmt.Errorf("build virtual host %q: %q would stand for other names too", name, d)
 		}
 	}
 	var pk packer
+	action := forward(b.ClusterName(s.Key, p.Port), retries(&pk))
+	if endpoint != "" {
+		action.MetadataMatch = endpointNamed(endpoint)
+	}
 	host := &routev3.VirtualHost{
 		Name:    name,
 		Domains: domains,
-		Routes: []*routev3.Route{{
-			Match:  anyRequest(),
-			Action: &routev3.Route_Route{Route: forward(name, retries(&pk))},
-		}},
+		Routes:  []*routev3.Route{{Match: anyRequest(), Action: &routev3.Route_Route{Route: action}}},
 	}
 	part, err := pk.part(name, fieldVirtualHosts, host, serviceRef(s.Key))
 	if err != nil {

@@ -27,6 +27,8 @@ type builtPort struct {
 type hostVariant struct {
 	grade tenancy.Grade
 	vips  bool
+	// endpoint is the name of the one endpoint that it is for, "" for all.
+	endpoint string
 }
 
 // service returns the shared resources of s, building what differs from the
@@ -68,6 +70,9 @@ func (p *Publisher) buildPort(s *tenancy.ServiceSpec, port *tenancy.PortSpec, ol
 	switch {
 	case last != nil && sameCluster(old.spec, s) && last.spec.Protocol == port.Protocol:
 		built.cluster, built.hosts = last.cluster, last.hosts
+		if !slices.Equal(last.spec.Hosts, port.Hosts) {
+			built.hosts = hostsLeft(last.hosts, port)
+		}
 	default:
 		p.stats.built(Cluster)
 		if built.cluster, err = p.builder.Cluster(s, port); err != nil {
@@ -103,7 +108,12 @@ func (p *Publisher) host(s *tenancy.ServiceSpec, b *builtPort, v hostVariant) *H
 		return h
 	}
 	p.stats.built(Route)
-	h, err := contained(p, "virtual host", func() (*HostPart, error) { return p.builder.VirtualHost(s, b.spec, v.grade, v.vips) })
+	h, err := contained(p, "virtual host", func() (*HostPart, error) {
+		if v.endpoint != "" {
+			return p.builder.EndpointHost(s, b.spec, v.grade, v.endpoint)
+		}
+		return p.builder.VirtualHost(s, b.spec, v.grade, v.vips)
+	})
 	if err != nil {
 		p.log.Error("virtual host left out", "service", s.Key, "port", b.spec.Port, "err", err)
 		return nil

@@ -92,7 +92,7 @@ func (b *Builder) sizeOf(s *tenancy.ServiceSpec, p *tenancy.PortSpec) (Size, err
 		if err != nil {
 			return Size{}, fmt.Errorf("build what %s/%s adds: %w", s.Key.Namespace, s.Key.Name, err)
 		}
-		size.Bytes += len(host.frame)
+		size.Bytes += len(host.frame) + len(p.Hosts)*endpointHostBytes
 	}
 	return size, nil
 }

@@ -228,7 +228,7 @@ func sameClaims(a, b *seen) bool {
 	return a.sight.Grade == b.sight.Grade && a.sight.SameSource == b.sight.SameSource &&
 		x.Created == y.Created && x.TrustDomain == y.TrustDomain && slices.Equal(x.VIPs, y.VIPs) &&
 		slices.EqualFunc(a.ports, b.ports, func(p, q *builtPort) bool {
-			return p.spec.Port == q.spec.Port && p.spec.Protocol == q.spec.Protocol
+			return p.spec.Port == q.spec.Port && p.spec.Protocol == q.spec.Protocol && slices.Equal(p.spec.Hosts, q.spec.Hosts)
 		})
 }
 
@@ -336,14 +336,7 @@ func (p *Publisher) routes(v *view, w *work) {
 			w.drop(Route, RouteName(port))
 			continue
 		}
-		var parts []*Part
-		for _, s := range sorted(v.hosts[port]) {
-			b := s.built.ports[port]
-			vips := s.sight.SameSource && v.owns(s, b)
-			if h := p.host(s.built.spec, b, hostVariant{s.sight.Grade, vips}); h != nil {
-				parts = append(parts, h.Part)
-			}
-		}
+		parts := p.virtualHosts(v, port)
 		p.stats.built(Route)
 		r, err := contained(p, "routes", func() (*Resource, error) { return p.builder.RouteConfiguration(port, parts, v.outbound) })
 		if err != nil {
@@ -353,6 +346,31 @@ func (p *Publisher) routes(v *view, w *work) {
 		}
 		w.put(r)
 	}
+}
+
+// virtualHosts are those of a port in the order in which they have names that
+// several claim: what the own namespace's endpoints are called, for that is how
+// names resolve there, then services, then other endpoints.
+func (p *Publisher) virtualHosts(v *view, port uint16) []*Part {
+	var own, services, others []*Part
+	for _, s := range sorted(v.hosts[port]) {
+		b := s.built.ports[port]
+		vips := s.sight.SameSource && v.owns(s, b)
+		if h := p.host(s.built.spec, b, hostVariant{grade: s.sight.Grade, vips: vips}); h != nil {
+			services = append(services, h.Part)
+		}
+		for _, name := range b.spec.Hosts {
+			h := p.host(s.built.spec, b, hostVariant{grade: s.sight.Grade, endpoint: name})
+			switch {
+			case h == nil:
+			case s.sight.Grade == tenancy.OwnNamespace:
+				own = append(own, h.Part)
+			default:
+				others = append(others, h.Part)
+			}
+		}
+	}
+	return slices.Concat(own, services, others)
 }
 
 // owns reports whether s is the first to claim every virtual IP of its port.

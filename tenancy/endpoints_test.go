@@ -108,6 +108,45 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
+// TestHostsOfHeadlessServices: endpoints have names of their own on HTTP ports of
+// services without a virtual IP, whether they are ready or not, once their Pods
+// are there.
+func TestHostsOfHeadlessServices(t *testing.T) {
+	w := newTown(t, Config{})
+	k := one("acme-shop", "db")
+	svc := &Service{Ports: []ServicePort{{Name: "http", Port: 80, Protocol: HTTP1}, {Name: "none", Port: 81, Protocol: HTTP1}, {Name: "tcp", Port: 82}}}
+	named := func(name string, address int, ready bool) Endpoint {
+		return Endpoint{Addresses: at(address), Ready: ready, Hostname: name}
+	}
+	endpoints := sliceOf("db", named("db-1", 102, true), named("db-0", 101, false), named("db-2", 103, true), named("", 104, true))
+	endpoints.Ports = append(endpoints.Ports, SlicePort{Name: "tcp", Port: 90})
+	for _, i := range []int{1, 2, 4} {
+		w.set(KindPod, "acme-shop", "p"+ip(i).String(), &Pod{ServiceAccount: "a", IPs: at(100 + i)})
+	}
+	w.set(KindService, "acme-shop", "db", svc)
+	w.set(KindEndpointSlice, "acme-shop", "db", endpoints)
+	spec := w.Service(k)
+	require.True(t, spec.Headless())
+	require.Equal(t, []PortSpec{
+		{Name: "http", Port: 80, Protocol: HTTP1, Hosts: []string{"db-0", "db-1"}, Endpoints: []EndpointSpec{
+			{Address: netip.AddrPortFrom(ip(102), 8080), Host: "db-1"}, {Address: netip.AddrPortFrom(ip(104), 8080)},
+		}},
+		{Name: "none", Port: 81, Protocol: HTTP1},
+		{Name: "tcp", Port: 82, Endpoints: []EndpointSpec{{Address: netip.AddrPortFrom(ip(102), 90)}, {Address: netip.AddrPortFrom(ip(104), 90)}}},
+	}, spec.Ports)
+
+	w.set(KindPod, "acme-shop", "late", &Pod{ServiceAccount: "a", IPs: at(103)})
+	require.Equal(t, []string{"db-0", "db-1", "db-2"}, w.Service(k).Ports[0].Hosts)
+	w.set(KindService, "acme-shop", "db", &Service{ClusterIPs: at(9), Ports: svc.Ports})
+	spec = w.Service(k)
+	require.False(t, spec.Headless())
+	require.Empty(t, spec.Ports[0].Hosts, "only the service has a name then")
+	require.Len(t, spec.Ports[0].Endpoints, 3)
+	for _, e := range spec.Ports[0].Endpoints {
+		require.Empty(t, e.Host)
+	}
+}
+
 func TestSlicesAreMerged(t *testing.T) {
 	w := newTown(t, Config{})
 	w.set(KindService, "acme-shop", "orders", &Service{ClusterIPs: []netip.Addr{ip(9), ip(8), ip(9)}, Ports: []ServicePort{{Name: "http", Port: 80}, {Name: "none", Port: 81}}})

@@ -146,7 +146,9 @@ type Endpoint struct {
 	// PodName and PodUID are targetRef where it is a Pod.
 	PodName string
 	PodUID  string
-	Zone    string
+	// Hostname is by what name it is known below a headless service's.
+	Hostname string
+	Zone     string
 	// HintZones are hints.forZones.
 	HintZones []string
 }

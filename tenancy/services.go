@@ -63,9 +63,36 @@ func (m *Model) spec(s *service) *ServiceSpec {
 			s.excess = max(s.excess, len(endpoints)-limit)
 			endpoints = endpoints[:limit:limit]
 		}
-		spec.Ports = append(spec.Ports, PortSpec{Name: p.Name, Port: p.Port, Protocol: p.Protocol, Endpoints: endpoints})
+		port := PortSpec{Name: p.Name, Port: p.Port, Protocol: p.Protocol, Endpoints: endpoints}
+		if spec.Headless() && p.Protocol.IsHTTP() {
+			port.Hosts = endpointNames(parts, p.Name, spec.Plain)
+			port.Hosts = port.Hosts[:min(limit, len(port.Hosts))]
+		} else {
+			for i := range endpoints {
+				endpoints[i].Host = ""
+			}
+		}
+		spec.Ports = append(spec.Ports, port)
 	}
 	return spec
+}
+
+// endpointNames are the host names of the endpoints of a service port. They do not depend
+// on who is ready, so that a restart changes endpoints and no routes.
+func endpointNames(parts []*slice, port string, plain bool) []string {
+	var hosts []string
+	for _, sl := range parts {
+		if !slices.ContainsFunc(sl.obj.Ports, func(p SlicePort) bool { return p.Name == port }) {
+			continue
+		}
+		for i := range sl.obj.Endpoints {
+			if host := sl.obj.Endpoints[i].Hostname; host != "" && (sl.pods[i] != nil || plain) {
+				hosts = append(hosts, host)
+			}
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }
 
 // endpointsOf are the endpoints of the service port of that name, sorted and
@@ -86,7 +113,7 @@ func endpointsOf(parts []*slice, port string, notReady, plain bool) []EndpointSp
 				if !ok || sl.pods[i] == nil && !plain || !ready && !(e.Serving && e.Terminating) {
 					continue
 				}
-				all = append(all, EndpointSpec{Address: netip.AddrPortFrom(address, sp.Port), Draining: !ready, Zone: e.Zone})
+				all = append(all, EndpointSpec{Address: netip.AddrPortFrom(address, sp.Port), Draining: !ready, Zone: e.Zone, Host: e.Hostname})
 			}
 		}
 	}

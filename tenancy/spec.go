@@ -66,11 +66,17 @@ type ServiceSpec struct {
 	Origins []Ref
 }
 
+// Headless services have no virtual IP, and their endpoints names of their own.
+func (s *ServiceSpec) Headless() bool { return len(s.VIPs) == 0 }
+
 // PortSpec is one service port and what stands behind it.
 type PortSpec struct {
 	Name     string
 	Port     uint16
 	Protocol Protocol
+	// Hosts are the names of single endpoints, ready or not, sorted; only HTTP
+	// ports of headless services have any.
+	Hosts []string
 	// Endpoints are sorted by address, without duplicates.
 	Endpoints []EndpointSpec
 }
@@ -81,6 +87,8 @@ type EndpointSpec struct {
 	// Draining endpoints are serving but terminating: no new connections.
 	Draining bool
 	Zone     string
+	// Host is the one of the port's Hosts that leads here, "" for none.
+	Host string
 }
 
 // TenantSettings are what the builders and windows read of a Tenant.

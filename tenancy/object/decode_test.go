@@ -73,6 +73,7 @@ ports: [{name: http, port: 8080}, {name: u, port: 1, protocol: SCTP}, {port: 9}]
 endpoints:
 - addresses: [10.1.0.1, 10.1.0.2]
   zone: a
+  hostname: db-0
   targetRef: {kind: Pod, name: p, namespace: ns, uid: u}
   hints: {forZones: [{name: a}, {name: b}]}
 - addresses: [10.1.0.3]
@@ -81,7 +82,7 @@ endpoints:
 - addresses: [10.1.0.4]
   conditions: {ready: false, serving: true}
 `, &tenancy.EndpointSlice{Service: "svc", Ports: []tenancy.SlicePort{{Name: "http", Port: 8080}, {Port: 9}}, Endpoints: []tenancy.Endpoint{
-			{Addresses: []netip.Addr{ip("10.1.0.1"), ip("10.1.0.2")}, Ready: true, Serving: true, PodName: "p", PodUID: "u", Zone: "a", HintZones: []string{"a", "b"}},
+			{Addresses: []netip.Addr{ip("10.1.0.1"), ip("10.1.0.2")}, Ready: true, Serving: true, PodName: "p", PodUID: "u", Hostname: "db-0", Zone: "a", HintZones: []string{"a", "b"}},
 			{Addresses: []netip.Addr{ip("10.1.0.3")}, Terminating: true},
 			{Addresses: []netip.Addr{ip("10.1.0.4")}, Serving: true},
 		}}},
@@ -315,6 +316,7 @@ func TestInvalidData(t *testing.T) {
 		"no address":            {slice + "addressType: IPv4\nendpoints: [{addresses: []}]\n", []string{"endpoints[0].addresses: 0 given"}},
 		"port missing":          {slice + "addressType: IPv4\nports: [{name: a}]\n", []string{"ports[0].port: required"}},
 		"other namespace's Pod": {slice + "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, namespace: o, name: p}}]\n", []string{"endpoints[0].targetRef.namespace: a slice has Pods of its own"}},
+		"hostname":              {slice + "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], hostname: \"*\"}]\n", []string{`endpoints[0].hostname: "*"`}},
 		"zone":                  {slice + "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], zone: \"a\\n\"}]\n", []string{`endpoints[0].zone: "a\n"`}},
 		"phase":                 {pod + head + "status: {phase: Done}\n", []string{`status.phase: "Done"`}},
 		"account":               {pod + head + "spec: {serviceAccountName: A}\n", []string{`spec.serviceAccountName: "A"`}},

@@ -339,7 +339,10 @@ func endpoint(p *problems, at *field.Path, slice *discoveryv1.EndpointSlice, in 
 	ready := value(in.Conditions.Ready, true)
 	out := tenancy.Endpoint{
 		Ready: ready, Serving: value(in.Conditions.Serving, ready), Terminating: value(in.Conditions.Terminating, false),
-		Zone: value(in.Zone, ""),
+		Zone: value(in.Zone, ""), Hostname: value(in.Hostname, ""),
+	}
+	if errs := validation.IsDNS1123Label(out.Hostname); out.Hostname != "" && len(errs) > 0 {
+		p.add(at.Child("hostname"), "%s: %s", quote(out.Hostname), errs[0])
 	}
 	if n := len(in.Addresses); n == 0 || n > maxEndpointAddresses {
 		p.add(at.Child("addresses"), "%d given, 1 to %d expected", n, maxEndpointAddresses)
