@@ -132,37 +132,6 @@ func (m *Model) Backends(service Key, port uint16) []Backend {
 	return found
 }
 
-// Standing is how an AccessPolicy stands to a port of a Pod of its namespace.
-type Standing struct {
-	Policy Ref
-	Action Action
-	// Selects the Pod; Ports if it speaks about the port, Invalid if it cannot
-	// be honoured, Dropped if it is over the tenant's limit.
-	Selects, Ports, Invalid, Dropped bool
-	// MatchLabels are its selector.
-	MatchLabels map[string]string
-}
-
-// Standings are all policies that could be about a port of a Pod, sorted by name.
-func (m *Model) Standings(pod Key, port uint16) []Standing {
-	sp := m.owned(pod.Namespace)
-	if sp == nil || sp.pods[pod.Name] == nil {
-		return nil
-	}
-	var all []Standing
-	for _, name := range sortedKeys(sp.policies) {
-		p := sp.policies[name]
-		about := p.invalid() || slices.ContainsFunc(p.obj.Rules, func(r AccessRule) bool {
-			return (len(r.Ports) == 0 || slices.Contains(r.Ports, port)) && !slices.Contains(r.NotPorts, port)
-		})
-		all = append(all, Standing{
-			Policy: p.ref(), Action: p.obj.Action, Selects: selects(p.obj, sp.pods[pod.Name].obj), Ports: about,
-			Invalid: p.invalid(), Dropped: p.dropped, MatchLabels: p.obj.MatchLabels,
-		})
-	}
-	return all
-}
-
 // RequestsFor are the requests of a namespace for a service port that are
 // within its tenant's limit, sorted.
 func (m *Model) RequestsFor(from, namespace, service string, port uint16) []Ref {

@@ -14,6 +14,7 @@
 //     as if it were not there: the answer for a foreign name is that for a name
 //     that nobody has.
 //  3. Where an answer would need what the scope may not read it says so, as
-//     "unknown: may not read X", and does not guess.
+//     "unknown: may not read X", and does not guess. Nor does it tell whether
+//     there is any such X.
 //  4. Equal models and questions give equal answers.
 package read

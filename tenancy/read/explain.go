@@ -3,7 +3,6 @@ package read
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/tenancy"
@@ -53,7 +52,8 @@ type Answer struct {
 	At string `json:"at,omitempty"`
 	// Looked are the policies that could have decided, in the order of judgement.
 	Looked []Looked `json:"looked,omitempty"`
-	// Unknown is what the asker may not read and the answer would need.
+	// Unknown is what the asker may not read: what the verdict would need or,
+	// where there is one, policies that may have been looked at beside Looked.
 	Unknown []string `json:"unknown,omitempty"`
 	// Change says what to write to have it otherwise.
 	Change []string `json:"change,omitempty"`
@@ -257,103 +257,4 @@ func (r *Reader) because(q Question, d policy.Decision, port policy.Port) string
 		return "policy " + named(d.By) + " allows it"
 	}
 	return "policy " + named(d.By) + " denies it"
-}
-
-// looked lists the policies that could have decided: those of the port as they
-// were judged, then those of the namespace that are not about it.
-func (r *Reader) looked(a *Answer, pod tenancy.Backend, d policy.Decision, looks []policy.Look) {
-	a.By = named(d.By)
-	standings := map[string]tenancy.Standing{}
-	all := r.model.Standings(pod.Pod, pod.Port)
-	for _, s := range all {
-		standings[s.Policy.Key.Namespace+"/"+s.Policy.Key.Name] = s
-	}
-	for _, look := range looks {
-		l := Looked{Policy: named(look.Policy), Action: policyAction(look.Action), Outcome: outcome(look, d)}
-		l.At = r.placeOf(look.Policy, pod.Pod.Source)
-		if look.Why == policy.Decided {
-			a.At = l.At
-		}
-		a.Looked = append(a.Looked, l)
-		delete(standings, look.Policy)
-	}
-	for _, s := range all {
-		name := s.Policy.Key.Namespace + "/" + s.Policy.Key.Name
-		if _, ok := standings[name]; ok {
-			a.Looked = append(a.Looked, Looked{Policy: name, Action: objectAction(s.Action), At: r.place(s.Policy), Outcome: aside(s, pod)})
-		}
-	}
-}
-
-// named is a policy as people call it; those of the platform are "*/<name>".
-func named(policy string) string {
-	if name, ok := strings.CutPrefix(policy, "*/"); ok {
-		return "ClusterAccessPolicy " + name
-	}
-	return policy
-}
-
-// placeOf is where a policy stands. Those of the platform are its own to find.
-func (r *Reader) placeOf(policy, source string) string {
-	namespace, name, _ := strings.Cut(policy, "/")
-	switch {
-	case namespace != "*":
-		return r.place(tenancy.Ref{Kind: tenancy.KindAccessPolicy, Key: tenancy.Key{Source: source, Namespace: namespace, Name: name}})
-	case r.scope.platform:
-		return r.place(tenancy.Ref{Kind: tenancy.KindClusterAccessPolicy, Key: tenancy.Key{Source: source, Name: name}})
-	default:
-		return ""
-	}
-}
-
-func policyAction(a policy.Action) string {
-	return map[policy.Action]string{policy.Allow: "Allow", policy.Deny: "Deny", policy.Pass: "Pass", policy.Audit: "Audit"}[a]
-}
-
-func objectAction(a tenancy.Action) string {
-	return map[tenancy.Action]string{tenancy.Allow: "Allow", tenancy.Deny: "Deny", tenancy.Pass: "Pass", tenancy.Audit: "Audit"}[a]
-}
-
-func outcome(look policy.Look, d policy.Decision) string {
-	switch look.Why {
-	case policy.OtherCallers:
-		return "does not name this caller"
-	case policy.OtherRequests:
-		return "names this caller, but " + look.Detail
-	case policy.Overruled:
-		return "matches too, but " + named(d.By) + " is judged before it"
-	case policy.Observes:
-		return "matches, and changes nothing: it only observes"
-	case policy.Passes:
-		return "matches, and leaves it to what is judged behind it"
-	case policy.Decided:
-		return "decides"
-	default:
-		return "not asked: the tenant floor refuses the caller"
-	}
-}
-
-// aside is why a policy has no rule for the port.
-func aside(s tenancy.Standing, pod tenancy.Backend) string {
-	switch {
-	case !s.Selects:
-		return "does not select the Pod: it wants " + labels(s.MatchLabels)
-	case s.Invalid:
-		return "cannot be honoured as written, and allows nothing"
-	case s.Dropped:
-		return "is over the tenant's limit, and allows nothing"
-	case !s.Ports:
-		return fmt.Sprintf("is not about port %d of the Pod", pod.Port)
-	default:
-		return "names nobody whom the tenant floor lets in"
-	}
-}
-
-func labels(m map[string]string) string {
-	var all []string
-	for k, v := range m {
-		all = append(all, k+"="+v)
-	}
-	slices.Sort(all)
-	return strings.Join(all, ",")
 }
