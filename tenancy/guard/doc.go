@@ -10,6 +10,9 @@
 //     once. So does every object that is there, whatever it says.
 //  2. Held objects are those of removals alone; an object that comes back is what
 //     it is then.
-//  3. The guard remembers nothing over a restart: what is gone at the first load
+//  3. Tenants are counted apart: what one removes holds nothing of another's. An
+//     accident that takes a little of everybody counts without the tenant that
+//     lost most.
+//  4. The guard remembers nothing over a restart: what is gone at the first load
 //     is gone.
 package guard

@@ -44,38 +44,16 @@ type Guard struct {
 
 	mu    sync.Mutex
 	kinds map[group]*members // guarded by mu
+	// where is the group that a known object was last passed on in; guarded by mu.
+	where map[tenancy.Ref]group
+	// sums are the sizes of groups of the same kind together; recent are the
+	// removals in the order in which they leave the window. Guarded by mu.
+	sums   map[group]*sum
+	recent []removal
 	// label is the tenant of each namespace that is passed on, labelled how many
 	// each tenant has; guarded by mu.
 	label    map[tenancy.Key]string
 	labelled map[string]int
-}
-
-// group is what is counted together: a kind, of policies those that only deny.
-type group struct {
-	kind tenancy.Kind
-	deny bool
-}
-
-func (g group) String() string {
-	if g.deny {
-		return g.kind.String() + " (Deny)"
-	}
-	return g.kind.String()
-}
-
-// members is the state of one group.
-type members struct {
-	// there are the objects that were passed on and not taken back.
-	there map[tenancy.Ref]struct{}
-	// gone are the removals within the window, oldest first.
-	gone []removed
-	held map[tenancy.Ref]time.Time
-}
-
-// removed counts removals of about the same time.
-type removed struct {
-	at time.Time
-	n  int
 }
 
 // New makes a Guard; it starts nothing.
@@ -87,7 +65,7 @@ func New(c Config) (*Guard, error) {
 	c.Floor = cmp.Or(c.Floor, DefaultFloor)
 	c.Window = cmp.Or(c.Window, DefaultWindow)
 	g := &Guard{
-		cfg: c, kinds: map[group]*members{}, label: map[tenancy.Key]string{}, labelled: map[string]int{},
+		cfg: c, kinds: map[group]*members{}, where: map[tenancy.Ref]group{}, sums: map[group]*sum{}, label: map[tenancy.Key]string{}, labelled: map[string]int{},
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "bailiwick_removals_held", Help: "Objects that are gone at the source and honoured until that is confirmed.",
 		}, []string{"kind"}),
@@ -142,10 +120,23 @@ func (g *Guard) Apply(events []tenancy.Event) {
 func (g *Guard) judge(removals map[group][]tenancy.Ref, held map[tenancy.Ref]bool, now time.Time) {
 	hold := func(gr group, ref tenancy.Ref) {
 		held[ref] = true
-		g.kinds[gr].held[ref] = now
+		g.held(gr, ref, now, true)
+	}
+	g.forgetOld(now)
+	more := map[group]int{}
+	for gr, refs := range removals {
+		more[gr.all()] += len(refs)
+		for _, ref := range refs {
+			g.gone(gr, ref, now, true)
+			g.recent = append(g.recent, removal{ref, gr, now})
+		}
+	}
+	everywhere := map[group]bool{}
+	for all, n := range more {
+		everywhere[all] = g.everywhere(all, n)
 	}
 	for gr, refs := range removals {
-		if gr.kind != tenancy.KindTenant && g.tooMany(gr, len(refs), now) {
+		if gr.kind != tenancy.KindTenant && (everywhere[gr.all()] || g.tooMany(g.kinds[gr], len(refs))) {
 			for _, ref := range refs {
 				hold(gr, ref)
 			}
@@ -179,8 +170,17 @@ func (g *Guard) tell(removals map[group][]tenancy.Ref, held map[tenancy.Ref]bool
 				"kind", gr.String(), "objects", len(refs), "first", first.Key.Namespace+"/"+first.Key.Name, "held_in_all", len(g.kinds[gr].held))
 		}
 	}
+	g.measure()
+}
+
+// measure sets the metric, by kind alone: what a tenant has is not for everybody.
+func (g *Guard) measure() {
+	sum := map[string]int{}
 	for gr, k := range g.kinds {
-		g.gauge.WithLabelValues(gr.String()).Set(float64(len(k.held)))
+		sum[gr.String()] += len(k.held)
+	}
+	for kind, n := range sum {
+		g.gauge.WithLabelValues(kind).Set(float64(n))
 	}
 }
 
@@ -192,13 +192,13 @@ func compare(a, b tenancy.Ref) int {
 // groupOf says in which group an object is that is known, and whether its
 // removal may be held.
 func (g *Guard) groupOf(ref tenancy.Ref) (group, bool) {
-	gr := group{kind: ref.Kind, deny: ref.Kind == tenancy.KindAccessPolicy || ref.Kind == tenancy.KindClusterAccessPolicy}
-	k := g.kinds[gr]
-	if k == nil {
-		return gr, false
-	}
-	_, there := k.there[ref]
+	gr, there := g.where[ref]
 	return gr, there
+}
+
+// owner is the tenant whose object it is by the labels that were passed on.
+func (g *Guard) owner(ref tenancy.Ref) string {
+	return g.label[tenancy.Key{Source: ref.Key.Source, Name: ref.Key.Namespace}]
 }
 
 // guardedAs is the group of an object, if its removal is not a revocation.
@@ -227,23 +227,30 @@ func (g *Guard) present(ev tenancy.Event) {
 			g.labelled[ns.Tenant]++
 		}
 	}
+	was, known := g.groupOf(ev.Ref)
 	gr, guarded := guardedAs(ev)
+	gr.tenant = g.owner(ev.Ref)
+	if known && (!guarded || was != gr) { // a Deny that became an Allow, a namespace of another tenant
+		g.forget(was, ev.Ref)
+	}
 	if !guarded {
-		if was, ok := g.groupOf(ev.Ref); ok { // a Deny that became an Allow
-			g.forget(was, ev.Ref)
-		}
 		return
 	}
 	k := g.kinds[gr]
 	if k == nil {
-		k = &members{there: map[tenancy.Ref]struct{}{}, held: map[tenancy.Ref]time.Time{}}
+		k = &members{there: map[tenancy.Ref]struct{}{}, gone: map[tenancy.Ref]time.Time{}, held: map[tenancy.Ref]time.Time{}}
 		g.kinds[gr] = k
+		if g.sums[gr.all()] == nil {
+			g.sums[gr.all()] = &sum{}
+		}
 	}
-	k.there[ev.Ref] = struct{}{}
+	g.there(gr, ev.Ref, true)
+	g.where[ev.Ref] = gr
+	g.gone(gr, ev.Ref, time.Time{}, false) // what is back has not gone
 	if _, was := k.held[ev.Ref]; was {
-		delete(k.held, ev.Ref)
+		g.held(gr, ev.Ref, time.Time{}, false)
 		g.cfg.Logger.Info("an object whose removal was held is back", "kind", gr.String(), "namespace", ev.Ref.Key.Namespace, "name", ev.Ref.Key.Name, "held_in_all", len(k.held))
-		g.gauge.WithLabelValues(gr.String()).Set(float64(len(k.held)))
+		g.measure()
 	}
 }
 
@@ -255,8 +262,9 @@ func (g *Guard) absent(ref tenancy.Ref) {
 }
 
 func (g *Guard) forget(gr group, ref tenancy.Ref) {
-	delete(g.kinds[gr].there, ref)
-	delete(g.kinds[gr].held, ref)
+	g.there(gr, ref, false)
+	g.held(gr, ref, time.Time{}, false)
+	delete(g.where, ref)
 	if gr.kind == tenancy.KindNamespace {
 		g.unlabel(ref.Key)
 	}
@@ -269,23 +277,6 @@ func (g *Guard) unlabel(namespace tenancy.Key) {
 			delete(g.labelled, t)
 		}
 	}
-}
-
-// tooMany reports whether n more removals in a group are too many at once.
-func (g *Guard) tooMany(gr group, n int, now time.Time) bool {
-	k := g.kinds[gr]
-	k.gone = slices.DeleteFunc(k.gone, func(r removed) bool { return now.Sub(r.at) >= g.cfg.Window })
-	sum := 0
-	for _, r := range k.gone {
-		sum += r.n
-	}
-	before := len(k.there) - len(k.held) + sum // when the window began
-	if last := len(k.gone) - 1; last >= 0 && now.Sub(k.gone[last].at) < g.cfg.Window/16 {
-		k.gone[last].n += n
-	} else {
-		k.gone = append(k.gone, removed{now, n})
-	}
-	return sum+n > max(g.cfg.Floor, int(g.cfg.Share*float64(before)))
 }
 
 // unneeded releases Tenants that no namespace belongs to any more.

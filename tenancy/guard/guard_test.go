@@ -103,6 +103,75 @@ func TestManyOneByOneAreHeld(t *testing.T) {
 	})
 }
 
+// owned are objects of tenants, n Services in a namespace of each.
+func owned(tenants, n int) (refs [][]tenancy.Ref, made []tenancy.Event) {
+	for i := range tenants {
+		ns := fmt.Sprintf("ns%03d", i)
+		made = append(made, there(ref(tenancy.KindNamespace, "", ns), &tenancy.Namespace{Tenant: fmt.Sprintf("t%03d", i)}))
+		var list []tenancy.Ref
+		for j := range n {
+			r := ref(tenancy.KindService, ns, fmt.Sprintf("s%03d", j))
+			list, made = append(list, r), append(made, there(r, &tenancy.Service{}))
+		}
+		refs = append(refs, list)
+	}
+	return refs, made
+}
+
+// What one tenant removes holds nothing of another's, however much it is.
+func TestTenantsAreCountedApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newBehind(t, Config{})
+		refs, made := owned(3, 100)
+		g.Apply(made)
+		g.Apply(removals(refs[0]))
+		require.Len(t, g.Held(), 100)
+		g.Apply(removals(refs[1][:15]))
+		g.Apply(removals(refs[2][:15]))
+		require.Len(t, g.Held(), 100, "neighbours go on as ever")
+		require.NotContains(t, g.now, refs[1][0])
+
+		// In small steps just as well.
+		time.Sleep(DefaultWindow)
+		g.Apply(made)
+		for _, r := range refs[0] {
+			g.Apply(removals([]tenancy.Ref{r}))
+		}
+		held := len(g.Held())
+		require.Positive(t, held)
+		g.Apply(removals(refs[1][:10]))
+		require.Len(t, g.Held(), held)
+	})
+}
+
+// An accident that takes a little of everybody is one all the same.
+func TestALittleOfEverybodyIsHeld(t *testing.T) {
+	g := newBehind(t, Config{})
+	refs, made := owned(20, 5)
+	g.Apply(made)
+	var all []tenancy.Ref
+	for _, list := range refs {
+		all = append(all, list...)
+	}
+	g.Apply(removals(all))
+	require.Len(t, g.Held(), 100)
+	g.Apply(made)
+	require.Empty(t, g.Held())
+}
+
+// What comes back has not gone: replacing an object over and over is no accident.
+func TestWhatComesBackDoesNotCount(t *testing.T) {
+	g := newBehind(t, Config{Floor: 5})
+	refs, made := services(8)
+	g.Apply(made)
+	for range 50 {
+		g.Apply(removals(refs[:1]))
+		require.NotContains(t, g.now, refs[0])
+		g.Apply(made[:1])
+	}
+	require.Empty(t, g.Held())
+}
+
 func TestATenantIsHeldWhileNamespacesBelongToIt(t *testing.T) {
 	tenant, one, two := ref(tenancy.KindTenant, "", "acme"), ref(tenancy.KindNamespace, "", "a"), ref(tenancy.KindNamespace, "", "b")
 	made := []tenancy.Event{there(tenant, &tenancy.Tenant{}), there(one, &tenancy.Namespace{Tenant: "acme"}), there(two, &tenancy.Namespace{Tenant: "acme"})}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,6 +19,8 @@ var built struct {
 	binary string
 	// network is the second number of all Pods' addresses.
 	network int
+	// claim keeps the network ours until this process ends.
+	claim net.Listener
 }
 
 func TestMain(m *testing.M) {
@@ -45,18 +46,7 @@ func build() error {
 	if built.binary, err = mesh.BuildBailiwick(context.Background(), dir); err != nil {
 		return err
 	}
-	built.network, err = claimAddresses()
+	network, claim, err := mesh.ClaimNetwork(context.Background())
+	built.network, built.claim = int(network), claim
 	return err
-}
-
-// claimAddresses finds a network 127.N.0.0/16 that no other process of these
-// tests is using, and keeps a socket in it as a sign until this process ends.
-func claimAddresses() (int, error) {
-	for _, i := range rand.Perm(20) {
-		network := 31 + i
-		if _, err := net.Listen("tcp", fmt.Sprintf("127.%d.0.2:19999", network)); err == nil {
-			return network, nil
-		}
-	}
-	return 0, fmt.Errorf("no network of 127.31.0.0/16 to 127.50.0.0/16 is free: does this machine have them on loopback?")
 }

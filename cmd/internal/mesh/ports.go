@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 )
 
@@ -43,6 +44,21 @@ func Usable(ctx context.Context, addr netip.Addr) error {
 		return fmt.Errorf("this machine does not listen at loopback address %s: %w", addr, err)
 	}
 	return listener.Close()
+}
+
+// ClaimNetwork finds a network 127.N.0.0/16, N from 31 to 50, that no other process
+// of these tests is using. The claim is a socket in it: whoever drops it, be it to
+// the garbage collector, gives the network to others.
+func ClaimNetwork(ctx context.Context) (n byte, claim net.Listener, err error) {
+	const first, last, port = 31, 50, 19999
+	for _, i := range rand.Perm(last - first + 1) {
+		n := byte(first + i)
+		claim, err = listen(ctx, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, n, 0, 2}), port))
+		if err == nil {
+			return n, claim, nil
+		}
+	}
+	return 0, nil, fmt.Errorf("no network of 127.%d.0.0/16 to 127.%d.0.0/16 is free (does this machine have them on loopback?): %w", first, last, err)
 }
 
 // The ports of FreePort. They are below the range from which Linux and macOS

@@ -3,7 +3,6 @@ package attack
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +17,8 @@ import (
 var built struct {
 	binary  string
 	network int // the second number of all Pods' addresses
+	// claim keeps the network ours until this process ends.
+	claim net.Listener
 }
 
 func TestMain(m *testing.M) {
@@ -26,7 +27,9 @@ func TestMain(m *testing.M) {
 		built.binary, err = mesh.BuildBailiwick(context.Background(), dir)
 	}
 	if err == nil {
-		built.network, err = claimNetwork()
+		var network byte
+		network, built.claim, err = mesh.ClaimNetwork(context.Background())
+		built.network = int(network)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -36,15 +39,4 @@ func TestMain(m *testing.M) {
 		_ = os.RemoveAll(filepath.Dir(built.binary))
 		os.Exit(code)
 	}))
-}
-
-// claimNetwork finds a network 127.N.0.0/16 of nobody else, and keeps a socket
-// in it as a sign until this process ends.
-func claimNetwork() (int, error) {
-	for _, i := range rand.Perm(20) {
-		if _, err := net.Listen("tcp", fmt.Sprintf("127.%d.0.2:19999", 31+i)); err == nil {
-			return 31 + i, nil
-		}
-	}
-	return 0, fmt.Errorf("no network of 127.31.0.0/16 to 127.50.0.0/16 is free")
 }
