@@ -154,23 +154,8 @@ func (m *Model) rejoin(sl *slice) bool {
 	if changed {
 		m.setPods(sl, pods)
 	}
-	sl.wait()
+	m.wait(sl)
 	return changed
-}
-
-// wait files the slice under the names of Pods that it names in vain, because
-// what they are is told in its problems.
-func (sl *slice) wait() {
-	for _, name := range sl.waiting {
-		drop(sl.space.waiting, name, sl)
-	}
-	sl.waiting = nil
-	for i, p := range sl.pods {
-		if name := sl.obj.Endpoints[i].PodName; p == nil && name != "" {
-			sl.waiting = append(sl.waiting, name)
-			insert(&sl.space.waiting, name, sl)
-		}
-	}
 }
 
 // setPods puts other Pods behind a slice and touches those that came or went.

@@ -3,6 +3,7 @@ package tenancy_test
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -28,6 +29,7 @@ func TestEndpointJoinsItsPod(t *testing.T) {
 		"other address":        {&good, Endpoint{Addresses: at(77), Ready: true, PodUID: "u1", PodName: "orders"}, ReasonNotItsAddress},
 		"foreign Pod":          {&good, Endpoint{Addresses: at(3), Ready: true}, ReasonPodPending},
 		"foreign Pod by name":  {&good, Endpoint{Addresses: at(3), Ready: true, PodName: "orders"}, ReasonNotItsAddress},
+		"no address yet":       {with(func(p *Pod) { p.IPs = nil }), Endpoint{Addresses: at(1), Ready: true, PodName: "orders"}, ReasonPodPending},
 		"host network":         {with(func(p *Pod) { p.HostNetwork = true }), Endpoint{Addresses: at(1), Ready: true, PodName: "orders"}, ReasonNotEligible},
 		"finished":             {with(func(p *Pod) { p.Finished = true }), Endpoint{Addresses: at(1), Ready: true, PodName: "orders"}, ReasonNotEligible},
 		"no Pod":               {nil, Endpoint{Addresses: at(1), Ready: true}, ReasonPodPending},
@@ -68,6 +70,65 @@ func TestPodArrivesAfterItsEndpoint(t *testing.T) {
 	problems, told := w.TakeProblems()[ref]
 	require.True(t, told)
 	require.Empty(t, problems)
+}
+
+// TestPodsAreWaitedFor: a Pod that has not arrived is a problem only after a
+// while, which other changes of the slice do not begin anew; a Pod that leaves
+// before its endpoint has as much time.
+func TestPodsAreWaitedFor(t *testing.T) {
+	start := time.Unix(1_000_000_000, 0)
+	w := newTown(t, Config{PodPatience: PodPatience})
+	w.Tick(start)
+	ref := Ref{Kind: KindEndpointSlice, Key: one("acme-shop", "orders")}
+	late := Endpoint{Addresses: at(60), Ready: true, PodName: "late"}
+	later := Endpoint{Addresses: at(61), Ready: true, PodName: "later"}
+	reasons := func() []string { return w.reasons(KindEndpointSlice, "acme-shop", "orders") }
+	w.TakeProblems()
+	w.set(KindEndpointSlice, "acme-shop", "orders", sliceOf("orders", late))
+	require.Empty(t, w.Service(one("acme-shop", "orders")).Ports[0].Endpoints)
+	require.Empty(t, w.TakeProblems())
+	require.Equal(t, start.Add(PodPatience), w.NextExpiry())
+
+	w.Tick(start.Add(20 * time.Second))
+	w.set(KindEndpointSlice, "acme-shop", "orders", sliceOf("orders", later, late))
+	w.Tick(start.Add(PodPatience - 1))
+	require.Empty(t, reasons())
+	w.TakeTouched()
+	w.Tick(start.Add(PodPatience))
+	require.Equal(t, []string{ReasonPodPending}, reasons())
+	require.Equal(t, "endpoints[1]", w.TakeProblems()[ref][0].Field)
+	touched := w.TakeTouched()
+	require.True(t, touched.Empty(), "a report changes nothing")
+	require.Equal(t, start.Add(50*time.Second), w.NextExpiry())
+	w.Tick(start.Add(50 * time.Second))
+	require.Len(t, w.TakeProblems()[ref], 2)
+	require.True(t, w.NextExpiry().IsZero())
+
+	// They come, and one goes again.
+	for i, name := range []string{"late", "later"} {
+		w.set(KindPod, "acme-shop", name, &Pod{ServiceAccount: "app", IPs: at(60 + i)})
+	}
+	problems, told := w.TakeProblems()[ref]
+	require.True(t, told)
+	require.Empty(t, problems)
+	gone := start.Add(time.Minute)
+	w.Tick(gone)
+	w.set(KindPod, "acme-shop", "late", nil)
+	require.Empty(t, reasons())
+	w.Tick(gone.Add(PodPatience))
+	require.Equal(t, []string{ReasonPodPending}, reasons())
+	w.set(KindEndpointSlice, "acme-shop", "orders", nil)
+	require.Empty(t, reasons())
+
+	// What is known at once is told at once, and nothing is left of a slice that
+	// went in time.
+	w.set(KindEndpointSlice, "acme-shop", "orders", sliceOf("orders", Endpoint{Addresses: at(62), Ready: true, PodName: "later"}, late))
+	require.Equal(t, []string{ReasonNotItsAddress}, reasons())
+	w.set(KindEndpointSlice, "acme-shop", "orders", nil)
+	w.TakeProblems()
+	w.Tick(gone.Add(time.Hour))
+	require.Empty(t, w.TakeProblems())
+	require.True(t, w.NextExpiry().IsZero())
 }
 
 func TestReadiness(t *testing.T) {

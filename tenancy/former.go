@@ -31,6 +31,7 @@ func (m *Model) Tick(now time.Time) {
 	m.cause = ""
 	m.expiry = time.Time{}
 	m.tickEnds()
+	m.tickPods()
 	m.cause = ""
 	var asked []*space
 	for name, holders := range m.former {

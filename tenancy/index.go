@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"bailiwick.dev/bailiwick/tenancy/policy"
 )
@@ -167,6 +168,9 @@ type slice struct {
 	pods []*pod
 	// waiting are the names of Pods under which the slice waits.
 	waiting []string
+	// missed are the Pods that are not there, with the time since when; empty
+	// without Config.PodPatience.
+	missed map[absent]time.Time
 }
 
 type pod struct {

@@ -22,6 +22,9 @@ type Config struct {
 	// ExpiryGrace is for how long at most an object's end is put off while its
 	// source cannot be followed.
 	ExpiryGrace time.Duration
+	// PodPatience is for how long an endpoint may wait for its Pod before that is
+	// a Problem; 0 where nothing is on its way.
+	PodPatience time.Duration
 	// Limits are those of a tenant that overrides none; zero fields are those
 	// of DefaultLimits.
 	Limits Limits
@@ -62,7 +65,10 @@ type Model struct {
 	former map[string]map[holder]time.Time
 	expiry time.Time
 	// ends are the objects that end at a time; stale puts that off.
-	ends  map[Ref]*ending
+	ends map[Ref]*ending
+	// late are the slices with endpoints that wait for their Pods, with the time
+	// when that is a Problem.
+	late  map[*slice]time.Time
 	stale bool
 	now   time.Time
 
@@ -88,7 +94,7 @@ func NewModel(c Config) *Model {
 		clusterAll: set[*clusterGrant]{}, denying: map[string]set[*accessPolicy]{},
 		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, former: map[string]map[holder]time.Time{},
 		clusterPolicies: newClusterPolicies(),
-		ends:            map[Ref]*ending{},
+		ends:            map[Ref]*ending{}, late: map[*slice]time.Time{},
 	}
 	for _, d := range c.TrustDomains {
 		m.domains[d] = struct{}{}

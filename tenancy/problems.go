@@ -133,7 +133,7 @@ func (m *Model) problemsIn(sp *space, ref Ref) []Problem {
 		}
 	case KindEndpointSlice:
 		if sl := sp.slices[name]; sl != nil {
-			return sl.problems()
+			return m.sliceProblems(sl)
 		}
 	case KindAccessPolicy:
 		if p := sp.policies[name]; p != nil {
@@ -207,10 +207,10 @@ func (m *Model) serviceProblems(s *service) []Problem {
 	return nil
 }
 
-// problems are those of endpoints that are left out. Only Pods of the slice's
+// sliceProblems are those of endpoints that are left out. Only Pods of the slice's
 // own namespace are looked at, so an address of a Pod elsewhere reads like one
 // of no Pod at all.
-func (sl *slice) problems() []Problem {
+func (m *Model) sliceProblems(sl *slice) []Problem {
 	var found []Problem
 	for i := range sl.obj.Endpoints {
 		e := &sl.obj.Endpoints[i]
@@ -220,10 +220,15 @@ func (sl *slice) problems() []Problem {
 		p := Problem{Reason: ReasonPodPending, Field: "endpoints[" + strconv.Itoa(i) + "]",
 			Message: "left out: no Pod of this namespace has arrived that has this address"}
 		if named := sl.space.pods[e.PodName]; named != nil && (e.PodUID == "" || named.obj.UID == "" || e.PodUID == named.obj.UID) {
-			p.Reason, p.Message = ReasonNotItsAddress, "left out: the Pod does not have this address"
-			if !eligible(named.obj) {
+			switch {
+			case !eligible(named.obj):
 				p.Reason, p.Message = ReasonNotEligible, "left out: the Pod is finished or on the host network"
+			case len(named.obj.IPs) > 0: // else the one with its addresses is yet to come
+				p.Reason, p.Message = ReasonNotItsAddress, "left out: the Pod does not have this address"
 			}
+		}
+		if p.Reason == ReasonPodPending && m.pending(sl, e) {
+			continue
 		}
 		found = append(found, p)
 	}

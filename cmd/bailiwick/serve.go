@@ -216,6 +216,14 @@ type server struct {
 	draining <-chan struct{}
 }
 
+// podPatience is none for a directory, which comes as a whole.
+func (c *serveConfig) podPatience() time.Duration {
+	if c.configDir != "" {
+		return 0
+	}
+	return tenancy.PodPatience
+}
+
 func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, error) {
 	s := &server{config: c, log: log, svid: src, registry: prometheus.NewRegistry()}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -231,7 +239,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	s.publisher, err = snapshot.NewPublisher(snapshot.Config{
 		Model: tenancy.NewModel(tenancy.Config{
 			ClusterDomain: c.clusterDomain, TrustDomains: c.trustDomains, Limits: tenancy.DefaultLimits(),
-			SVIDMaxTTL: c.svidMaxTTL, ExpiryGrace: c.expiryGrace,
+			SVIDMaxTTL: c.svidMaxTTL, ExpiryGrace: c.expiryGrace, PodPatience: c.podPatience(),
 		}),
 		Builder: snapshot.NewBuilder(snapshot.BuilderConfig{
 			ClusterDomain: c.clusterDomain, ProxySVID: svid, IdentityHeader: c.identityHeader, ProbeSources: probes,
