@@ -58,6 +58,7 @@ var attacks = []attack{
 	{"T42", "tenant", "fills its limits and poisons its policies before a revocation", "the revocation", limitShield},
 	{"T43", "former owner", "comes with an SVID from before the namespace changed hands", "nothing until it has expired", reusedNamespace},
 	{"T44", "thief of an SVID", "connects from elsewhere; the tenant is suspended", "PermissionDenied; the empty view", stolenSVID},
+	{"T44", "thief of an SVID", "goes on with a connection after an Admin Deny of its SPIFFE ID", "403 on the open connection; others 200", stolenDenied},
 	{"T45", "generous tenant", "offers thousands of grants", "nothing of another's changes", unwantedGifts},
 	{"T46", "tenant", "toggles a policy and a grant without end", "its own window", toggling},
 	{"T47", "tenant", "writes others' objects into its folder", "an error; the owner's stays", sharedDirectory},

@@ -422,22 +422,7 @@ func failures(stats map[string]uint64) (n uint64) {
 
 func staleRevoke(w *world) {
 	*w = *newWorld(w.t, nil)
-	to := w.sidecar(globexOrders, 8080)
-	cert := w.certificate("acme.example", acmeWeb, identity.IssueOptions{})
-	client := mesh.Direct(netip.AddrPortFrom(to.at.Pod, 8080), cert, nil, nil)
-	defer client.CloseIdleConnections()
-	conn, err := client.Transport.(*http.Transport).NewClientConn(w.ctx, "https", to.at.Pod.String()+":8080")
-	require.NoError(w.t, err)
-	defer func() { _ = conn.Close() }()
-	ask := func() int {
-		req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, "https://orders/", http.NoBody)
-		require.NoError(w.t, err)
-		resp, err := conn.RoundTrip(req)
-		require.NoError(w.t, err, "the connection stays")
-		_, _ = io.Copy(io.Discard, resp.Body)
-		require.NoError(w.t, resp.Body.Close())
-		return resp.StatusCode
-	}
+	ask := w.open(w.certificate("acme.example", acmeWeb, identity.IssueOptions{}), w.sidecar(globexOrders, 8080))
 	until := func(want int) {
 		w.until(fmt.Sprint(want), func() error {
 			if got := ask(); got != want {
@@ -457,6 +442,79 @@ func staleRevoke(w *world) {
 		w.write(file, text)
 		until(http.StatusOK)
 	}
+}
+
+// open keeps one connection past any proxy of the caller, and returns what asks
+// on it for the status of a request.
+func (w *world) open(cert tls.Certificate, to *sidecar) (ask func() int) {
+	w.t.Helper()
+	client := mesh.Direct(netip.AddrPortFrom(to.at.Pod, 8080), cert, nil, nil)
+	w.t.Cleanup(client.CloseIdleConnections)
+	conn, err := client.Transport.(*http.Transport).NewClientConn(w.ctx, "https", to.at.Pod.String()+":8080")
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return func() int {
+		req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, "https://orders/", http.NoBody)
+		require.NoError(w.t, err)
+		resp, err := conn.RoundTrip(req)
+		require.NoError(w.t, err, "the connection stays")
+		_, _ = io.Copy(io.Discard, resp.Body)
+		require.NoError(w.t, resp.Body.Close())
+		return resp.StatusCode
+	}
+}
+
+// stolenDenied has a thief with a connection of its own, past the proxy of the
+// workload that the SVID is of, and a workload beside that one.
+func stolenDenied(w *world) {
+	*w = *newWorld(w.t, nil)
+	to := w.sidecar(globexOrders, 8080)
+	stolen := w.certificate("acme.example", acmeWeb, identity.IssueOptions{})
+	w.untilCode(stolen, to, http.StatusOK)
+	thief, beside := w.open(stolen, to), w.open(w.certificate("acme.example", acmeOrders, identity.IssueOptions{}), to)
+	require.Equal(w.t, http.StatusOK, thief())
+	require.Equal(w.t, http.StatusOK, beside())
+
+	const file = "platform/stolen.yaml"
+	w.write(file, `apiVersion: bailiwick.dev/v1alpha1
+kind: ClusterAccessPolicy
+metadata: {name: stolen}
+spec:
+  tier: Admin
+  priority: 1000
+  subjects: [{allTenants: true}]
+  rules: [{action: Deny, from: [{spiffeID: "`+acmeWeb+`"}]}]
+`)
+	w.until("the thief is refused", func() error {
+		require.Equal(w.t, http.StatusOK, beside(), "nobody else is")
+		if got := thief(); got != http.StatusForbidden {
+			return fmt.Errorf("it gets %d", got)
+		}
+		return nil
+	})
+	for range 20 {
+		require.Equal(w.t, http.StatusForbidden, thief(), "refused is refused")
+		require.Equal(w.t, http.StatusForbidden, w.code(stolen, to), "a new connection is no way around")
+		require.Equal(w.t, http.StatusOK, beside())
+	}
+	// No Allow of a tenant is above it.
+	w.write("tenants/globex/all.yaml", "apiVersion: bailiwick.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {name: everybody, namespace: globex-shop}\n"+
+		"spec: {selector: {}, action: Allow, rules: [{from: [{all: true}]}]}\n")
+	const post = "POST / HTTP/1.1\r\nHost: orders\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" // nothing else allows it
+	w.until("the Allow is there", func() error {
+		if got, _ := w.raw(w.certificate("acme.example", acmeOrders, identity.IssueOptions{}), to, 8080, post); got != http.StatusOK {
+			return fmt.Errorf("it gets %d", got)
+		}
+		return nil
+	})
+	require.Equal(w.t, http.StatusForbidden, thief())
+	w.remove(file)
+	w.until("it is over", func() error {
+		if got := thief(); got != http.StatusOK {
+			return fmt.Errorf("it gets %d", got)
+		}
+		return nil
+	})
 }
 
 // startGap calls from the first moment on a workload whose policies are not
