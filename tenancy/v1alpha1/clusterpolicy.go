@@ -11,6 +11,9 @@ import (
 // tenant selects the Pod. Neither makes visible what the caller may not see:
 // only the own tenant and holders of a live grant are ever allowed.
 //
+// Its name stands in the RBAC, logs and answers of all whom it selects: give it
+// one that tells no tenant of another.
+//
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,path=clusteraccesspolicies,shortName=capol,categories=bailiwick
