@@ -15,6 +15,16 @@ type ending struct {
 	// over is set once the end was applied: nothing brings it back but another
 	// event. soon is set once it was reported.
 	over, soon bool
+	// What is not yet so is in the alarms of each.
+	untilSoon, untilOver *alarm[*ending]
+}
+
+// endings are the objects that end at a time, with alarms for what each of them
+// waits for. Both are set by the end itself: how long before it an object is
+// reported, and how long an end is put off, is the same for all of them.
+type endings struct {
+	byRef      map[Ref]*ending
+	soon, over alarms[*ending]
 }
 
 // endOf is when an object ends, zero for never.
@@ -58,18 +68,28 @@ func ended(o Object) Object {
 // timed notes when the object of an event ends, and returns the event as it is
 // to be applied now.
 func (m *Model) timed(ev Event) Event {
-	delete(m.ends, ev.Ref)
+	if old := m.ends.byRef[ev.Ref]; old != nil {
+		m.ends.soon.cancel(old.untilSoon)
+		m.ends.over.cancel(old.untilOver)
+		delete(m.ends.byRef, ev.Ref)
+	}
 	at := endOf(ev.Object)
 	if ev.Object == nil || at.IsZero() {
 		return ev
 	}
 	e := &ending{event: ev, at: at}
-	m.ends[ev.Ref] = e
-	m.wakeFor(e)
-	if e.over {
-		m.check(ev.Ref)
-		ev.Object = ended(ev.Object)
+	m.ends.byRef[ev.Ref] = e
+	e.soon = !m.now.Before(at.Add(-ExpirySoon))
+	e.over = !m.clock().Before(at)
+	if !e.soon {
+		e.untilSoon = m.ends.soon.set(at, e)
 	}
+	if !e.over {
+		e.untilOver = m.ends.over.set(at, e)
+		return ev
+	}
+	m.check(ev.Ref)
+	ev.Object = ended(ev.Object)
 	return ev
 }
 
@@ -82,53 +102,43 @@ func (m *Model) clock() time.Time {
 	return m.now
 }
 
-// wakeFor marks what an object has come to by now, and has the Model woken for
-// what comes next.
-func (m *Model) wakeFor(e *ending) {
-	now := m.clock()
-	grace := m.now.Sub(now)
-	e.soon = e.soon || !m.now.Before(e.at.Add(-ExpirySoon))
-	e.over = e.over || !now.Before(e.at)
-	if !e.soon {
-		m.expires(e.at.Add(-ExpirySoon))
+// nextEnd is when tickEnds has something to do, zero for never.
+func (m *Model) nextEnd() time.Time {
+	soon, over := m.ends.soon.first(), m.ends.over.first()
+	if !soon.IsZero() {
+		soon = soon.Add(-ExpirySoon)
 	}
-	if !e.over {
-		m.expires(e.at.Add(grace))
+	if !over.IsZero() {
+		over = over.Add(m.now.Sub(m.clock()))
 	}
+	return earlier(soon, over)
 }
 
 // tickEnds applies the ends that have come. The platform pays, for it runs the
 // clock.
 func (m *Model) tickEnds() {
-	for ref, e := range m.ends {
-		soon, over := e.soon, e.over
-		m.wakeFor(e)
-		if e.soon != soon || e.over != over {
-			m.check(ref)
-		}
-		if e.over && !over {
-			ev := e.event
-			ev.Object = ended(ev.Object)
-			m.apply(ev)
-		}
+	for e, ok := m.ends.soon.due(m.now.Add(ExpirySoon)); ok; e, ok = m.ends.soon.due(m.now.Add(ExpirySoon)) {
+		m.steps++
+		e.soon = true
+		m.check(e.event.Ref)
+	}
+	for e, ok := m.ends.over.due(m.clock()); ok; e, ok = m.ends.over.due(m.clock()) {
+		m.steps++
+		e.over = true
+		m.check(e.event.Ref)
+		ev := e.event
+		ev.Object = ended(ev.Object)
+		m.apply(ev)
 	}
 }
 
 // SetStale says whether a source cannot be followed. Ends are put off while it
-// is so, by Config.ExpiryGrace at most.
-func (m *Model) SetStale(stale bool) {
-	if m.stale == stale {
-		return
-	}
-	m.stale = stale
-	if len(m.ends) > 0 {
-		m.expires(m.now) // the next Tick looks again
-	}
-}
+// is so, by Config.ExpiryGrace at most; those that were come with the next Tick.
+func (m *Model) SetStale(stale bool) { m.stale = stale }
 
 // endProblems are what is to be said about an object's end.
 func (m *Model) endProblems(ref Ref) []Problem {
-	e := m.ends[ref]
+	e := m.ends.byRef[ref]
 	if e == nil || !e.soon && !e.over {
 		return nil
 	}

@@ -1,9 +1,6 @@
 package tenancy
 
-import (
-	"maps"
-	"time"
-)
+import "time"
 
 // A certificate outlives the namespace that it names. When a namespace goes to
 // another tenant of the same trust domain, or is deleted and made again, SVIDs
@@ -21,29 +18,32 @@ func (h holder) other(o holder) bool {
 	return h.domain == o.domain && (h.tenant != o.tenant || h.uid != o.uid && h.uid != "" && o.uid != "")
 }
 
+// formerHolder is a holder of a name that SVIDs may still be good for.
+type formerHolder struct {
+	name string
+	holder
+}
+
 // Tick tells the Model what time it is. The owner calls it before it applies
 // events, and at the time that NextExpiry says.
 func (m *Model) Tick(now time.Time) {
 	m.now = now
-	if m.expiry.IsZero() || now.Before(m.expiry) {
+	if next := m.NextExpiry(); next.IsZero() || now.Before(next) {
 		return
 	}
 	m.cause = ""
-	m.expiry = time.Time{}
 	m.tickEnds()
 	m.tickPods()
 	m.cause = ""
 	var asked []*space
-	for name, holders := range m.former {
-		before := len(holders)
-		maps.DeleteFunc(holders, func(_ holder, until time.Time) bool { return !now.Before(until) })
-		for _, until := range holders {
-			m.expires(until)
-		}
-		if len(holders) == 0 {
-			delete(m.former, name)
-		}
-		if len(holders) == before || m.names[name] == nil {
+	freed := set[string]{}
+	for f, ok := m.waits.due(now); ok; f, ok = m.waits.due(now) {
+		m.steps++
+		m.forgetHolder(f.name, f.holder)
+		freed[f.name] = struct{}{}
+	}
+	for name := range freed {
+		if m.names[name] == nil {
 			continue
 		}
 		for sp := range m.names[name].spaces {
@@ -55,11 +55,24 @@ func (m *Model) Tick(now time.Time) {
 }
 
 // NextExpiry is when Tick has something to do, zero for never.
-func (m *Model) NextExpiry() time.Time { return m.expiry }
+func (m *Model) NextExpiry() time.Time {
+	return earlier(m.nextEnd(), earlier(m.late.first(), m.waits.first()))
+}
 
-func (m *Model) expires(at time.Time) {
-	if m.expiry.IsZero() || at.Before(m.expiry) {
-		m.expiry = at
+// earlier is the earlier of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// forgetHolder lets a name be without regard to one who had it.
+func (m *Model) forgetHolder(name string, h holder) {
+	m.waits.cancel(m.former[name][h])
+	delete(m.former[name], h)
+	if len(m.former[name]) == 0 {
+		delete(m.former, name)
 	}
 }
 
@@ -78,21 +91,20 @@ func (m *Model) noteHolder(sp *space) {
 		return
 	}
 	if old != (holder{}) {
+		m.forgetHolder(sp.name, old)
 		if m.former[sp.name] == nil {
-			m.former[sp.name] = map[holder]time.Time{}
+			m.former[sp.name] = map[holder]*alarm[formerHolder]{}
 		}
-		until := m.now.Add(m.config.SVIDMaxTTL)
-		m.former[sp.name][old] = until
-		m.expires(until)
+		m.former[sp.name][old] = m.waits.set(m.now.Add(m.config.SVIDMaxTTL), formerHolder{sp.name, old})
 	}
-	delete(m.former[sp.name], now)
+	m.forgetHolder(sp.name, now)
 }
 
 // reserved is until when a space has to wait for its name; zero if it need not.
 func (m *Model) reserved(sp *space) (until time.Time) {
-	for h, t := range m.former[sp.name] {
-		if h.other(sp.holder) && t.After(until) {
-			until = t
+	for h, wait := range m.former[sp.name] {
+		if h.other(sp.holder) && wait.at.After(until) {
+			until = wait.at
 		}
 	}
 	return until

@@ -171,6 +171,8 @@ type slice struct {
 	// missed are the Pods that are not there, with the time since when; empty
 	// without Config.PodPatience.
 	missed map[absent]time.Time
+	// late is for the next of them that is.
+	late *alarm[*slice]
 }
 
 type pod struct {

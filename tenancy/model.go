@@ -61,14 +61,14 @@ type Model struct {
 	denying map[string]set[*accessPolicy]
 
 	// former are the holders of namespaces' names whose SVIDs may still be good,
-	// with the time until when; expiry is the first of these.
-	former map[string]map[holder]time.Time
-	expiry time.Time
+	// with the time until when, for which waits are set.
+	former map[string]map[holder]*alarm[formerHolder]
+	waits  alarms[formerHolder]
 	// ends are the objects that end at a time; stale puts that off.
-	ends map[Ref]*ending
-	// late are the slices with endpoints that wait for their Pods, with the time
-	// when that is a Problem.
-	late  map[*slice]time.Time
+	ends endings
+	// late are the slices with endpoints that wait for their Pods, until that is a
+	// Problem.
+	late  alarms[*slice]
 	stale bool
 	now   time.Time
 
@@ -92,9 +92,9 @@ func NewModel(c Config) *Model {
 		requests: map[wanted]set[*request]{}, clusterGrants: map[Key]*clusterGrant{},
 		clusterFor: map[target]set[*clusterGrant]{}, clusterOf: map[string]set[*clusterGrant]{},
 		clusterAll: set[*clusterGrant]{}, denying: map[string]set[*accessPolicy]{},
-		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, former: map[string]map[holder]time.Time{},
+		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, former: map[string]map[holder]*alarm[formerHolder]{},
 		clusterPolicies: newClusterPolicies(),
-		ends:            map[Ref]*ending{}, late: map[*slice]time.Time{},
+		ends:            endings{byRef: map[Ref]*ending{}},
 	}
 	for _, d := range c.TrustDomains {
 		m.domains[d] = struct{}{}

@@ -66,20 +66,18 @@ func (m *Model) wakeForPods(sl *slice) {
 			next = at
 		}
 	}
-	if next.IsZero() {
-		delete(m.late, sl)
-		return
+	m.late.cancel(sl.late)
+	sl.late = nil
+	if !next.IsZero() {
+		sl.late = m.late.set(next, sl)
 	}
-	m.late[sl] = next
-	m.expires(next)
 }
 
 // tickPods has the slices looked at whose Pods are late.
 func (m *Model) tickPods() {
-	for sl, at := range m.late {
-		if !m.now.Before(at) {
-			m.check(sl.space.ref(KindEndpointSlice, sl.name))
-		}
+	for sl, ok := m.late.due(m.now); ok; sl, ok = m.late.due(m.now) {
+		m.steps++
+		m.check(sl.space.ref(KindEndpointSlice, sl.name))
 		m.wakeForPods(sl)
 	}
 }
