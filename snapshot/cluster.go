@@ -62,7 +62,7 @@ func (b *Builder) Cluster(s *tenancy.ServiceSpec, p *tenancy.PortSpec) (*Resourc
 		// The default of 10 % would eject nobody of two.
 		OutlierDetection: &clusterv3.OutlierDetection{MaxEjectionPercent: u32(50)},
 	}
-	if s.Headless() && p.Protocol.IsHTTP() {
+	if s.Headless() {
 		c.LbSubsetConfig = singleEndpoints()
 	}
 	children := []Child{{Endpoint, name}}

@@ -42,7 +42,10 @@ func (b *Builder) Endpoints(s *tenancy.ServiceSpec, p *tenancy.PortSpec) (*Resou
 		if e.Draining {
 			lb.HealthStatus = corev3.HealthStatus_DRAINING
 		}
-		if e.Host != "" {
+		switch {
+		case s.Headless() && !p.Protocol.IsHTTP():
+			lb.Metadata = endpointNamed(endpointAt(e.Address))
+		case e.Host != "":
 			lb.Metadata = endpointNamed(e.Host)
 		}
 		zone.LbEndpoints = append(zone.LbEndpoints, lb)

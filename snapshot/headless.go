@@ -2,6 +2,8 @@ package snapshot
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -32,6 +34,46 @@ func (b *Builder) EndpointHost(s *tenancy.ServiceSpec, p *tenancy.PortSpec, g te
 	return b.virtualHost(s, p, name, domains, endpoint)
 }
 
+// endpointAt is how the endpoints of a headless TCP port are called: clients know
+// their addresses, and no names arrive.
+func endpointAt(addr netip.AddrPort) string { return addr.String() }
+
+// EndpointListener makes the listener of one endpoint of a headless TCP service,
+// which is dialled at its own address and port, for transparent capture.
+func (b *Builder) EndpointListener(at netip.AddrPort, cluster string, v Variant, origins []tenancy.Ref) (*Resource, error) {
+	return b.tcpListener(at.Addr(), at.Port(), cluster, v, origins, endpointNamed(endpointAt(at)))
+}
+
+// singles are the addresses of a port's endpoints where clients dial each of
+// them: those of TCP ports of headless services.
+func (s *seen) singles(b *builtPort) []tenancy.EndpointSpec {
+	if !s.built.spec.Headless() || b.spec.Protocol.IsHTTP() {
+		return nil
+	}
+	return b.spec.Endpoints
+}
+
+// portOf is the port that claims a socket, and whether for one endpoint alone.
+func (s *seen) portOf(sock socket) (b *builtPort, single bool) {
+	if !s.built.spec.Headless() || !sock.addr.IsValid() {
+		return s.built.ports[sock.port], false
+	}
+	for _, b := range s.ports {
+		// They are sorted by address.
+		if _, ok := slices.BinarySearchFunc(s.singles(b), netip.AddrPortFrom(sock.addr, sock.port), func(e tenancy.EndpointSpec, at netip.AddrPort) int {
+			return e.Address.Compare(at)
+		}); ok {
+			return b, true
+		}
+	}
+	return nil, false
+}
+
+// sameSingles reports whether both are dialled at the same addresses.
+func sameSingles(a, b *seen, p, q *builtPort) bool {
+	return slices.EqualFunc(a.singles(p), b.singles(q), func(x, y tenancy.EndpointSpec) bool { return x.Address == y.Address })
+}
+
 // endpointNamed is how endpoints say their name, and routes whom they mean.
 func endpointNamed(name string) *corev3.Metadata {
 	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
@@ -40,8 +82,8 @@ func endpointNamed(name string) *corev3.Metadata {
 }
 
 // singleEndpoints lets routes mean one endpoint. One that is not there has no
-// substitute; routes that mean none go to any. All HTTP clusters of headless
-// services have it, for a cluster that changes loses its connections.
+// substitute; routes that mean none go to any. All clusters of headless services
+// have it, for a cluster that changes loses its connections.
 func singleEndpoints() *clusterv3.Cluster_LbSubsetConfig {
 	return &clusterv3.Cluster_LbSubsetConfig{
 		FallbackPolicy: clusterv3.Cluster_LbSubsetConfig_ANY_ENDPOINT,

@@ -3,8 +3,10 @@ package snapshot
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"github.com/stretchr/testify/require"
 
@@ -106,4 +108,50 @@ func TestNamesOfEndpoints(t *testing.T) {
 	require.Equal(t, "ns9-0.ns9.svc.cluster.local:80", owner["ns9-0.ns9.svc"])
 	require.Equal(t, "s0-0.s0.svc.cluster.local:80", owner["s0-0.s0.svc"])
 	require.Equal(t, "s0-0.s0.svc.svc.cluster.local:80", owner["s0-0.s0.svc.svc.cluster.local"])
+}
+
+// TestTCPEndpointsOfAHeadlessService: each has a listener at its own address, for
+// transparent capture; one that comes or goes is made and taken alone.
+func TestTCPEndpointsOfAHeadlessService(t *testing.T) {
+	tcp := func(addresses ...byte) []tenancy.Event {
+		events := stateful("db", addresses...)
+		events[0] = put(tenancy.KindService, nsName(0), "db", &tenancy.Service{Ports: []tenancy.ServicePort{{Name: "http", Port: 3306}}})
+		return events
+	}
+	r := start(t, append(mesh{tenants: 2, services: 3}.events(), tcp(1, 2, 3)...))
+	a, other := r.connect(0, 0), r.connect(1, 0)
+	step := func(listeners uint64, addresses ...byte) {
+		t.Helper()
+		c := r.count([]*Attachment{other}, tcp(addresses...)...)
+		require.Equal(t, listeners, c.builds[Listener])
+		require.Zero(t, c.builds[Cluster])
+		require.Zero(t, c.woken)
+		var want, got []string
+		for _, n := range addresses {
+			want = append(want, fmt.Sprintf("10.200.0.%d_8080", n))
+		}
+		for child := range contents(a) {
+			if child.Type == Listener && strings.HasPrefix(child.Name, "10.200.") {
+				got = append(got, child.Name)
+			}
+		}
+		require.ElementsMatch(t, want, got)
+	}
+	step(0, 1, 2, 3)
+	step(1, 1, 2, 4)
+	step(0, 1, 2)
+	step(1, 1, 2, 9)
+	step(0, 2, 1, 9)
+
+	// The CLA says who is meant.
+	a.Read(func(b *Binding) {
+		cla := value[*endpointv3.ClusterLoadAssignment](t, b.View.Get(Endpoint, "db.ns0.svc.cluster.local:3306"))
+		for _, zone := range cla.GetEndpoints() {
+			for _, e := range zone.GetLbEndpoints() {
+				at := e.GetEndpoint().GetAddress().GetSocketAddress()
+				require.Equal(t, fmt.Sprintf("%s:%d", at.GetAddress(), at.GetPortValue()),
+					e.GetMetadata().GetFilterMetadata()[lbMetadata].GetFields()[endpointName].GetStringValue())
+			}
+		}
+	})
 }

@@ -100,6 +100,10 @@ func (b *Builder) HTTPListener(port uint16, v Variant) (*Resource, error) {
 // TCPListener makes the listener of one TCP service port: at a virtual IP
 // under transparent capture, else at the address where the proxy binds.
 func (b *Builder) TCPListener(addr netip.Addr, port uint16, cluster string, v Variant, origins []tenancy.Ref) (*Resource, error) {
+	return b.tcpListener(addr, port, cluster, v, origins, nil)
+}
+
+func (b *Builder) tcpListener(addr netip.Addr, port uint16, cluster string, v Variant, origins []tenancy.Ref, only *corev3.Metadata) (*Resource, error) {
 	name := ListenerName(addr, port)
 	var pk packer
 	l, err := outboundListener(name, addr, port, v)
@@ -111,6 +115,7 @@ func (b *Builder) TCPListener(addr netip.Addr, port uint16, cluster string, v Va
 			StatPrefix: "outbound_tcp",
 			// An attempt that failed sent nothing to the application.
 			MaxConnectAttempts: u32(3),
+			MetadataMatch:      only,
 		}, cluster),
 	}}}
 	return pk.resource(Listener, name, l, nil, origins)

@@ -11,7 +11,9 @@ import (
 type listenerKey struct {
 	socket  socket
 	cluster string // empty for HTTP
-	choice  Variant
+	// single is set for the listener of one endpoint.
+	single bool
+	choice Variant
 }
 
 // listeners looks again at the outbound listeners of the ports and sockets
@@ -37,15 +39,17 @@ func (p *Publisher) listeners(v *view, choice Variant, w *work, all bool) *work 
 	return lw
 }
 
-// addressListener is the listener of a TCP port behind a virtual IP, for
-// transparent capture.
+// addressListener is the listener of a TCP port behind a virtual IP or of one
+// endpoint of a headless service, for transparent capture.
 func (p *Publisher) addressListener(v *view, choice Variant, sock socket, lw *work) {
 	owner := v.claims[sock].first()
-	if owner == nil || owner.built.ports[sock.port].spec.Protocol.IsHTTP() {
-		lw.drop(Listener, ListenerName(sock.addr, sock.port))
-		return
+	if owner != nil {
+		if b, single := owner.portOf(sock); b != nil && !b.spec.Protocol.IsHTTP() {
+			p.tcpListener(owner, b, choice, sock, single, lw)
+			return
+		}
 	}
-	p.tcpListener(owner, choice, sock, lw)
+	lw.drop(Listener, ListenerName(sock.addr, sock.port))
 }
 
 // portListener is the listener of a port on the address where all HTTP of
@@ -61,17 +65,20 @@ func (p *Publisher) portListener(v *view, choice Variant, port uint16, lw *work)
 		return
 	}
 	if owner := v.claims[socket{port: port}].first(); choice.Explicit && owner != nil {
-		p.tcpListener(owner, choice, sock, lw)
+		p.tcpListener(owner, owner.built.ports[port], choice, sock, false, lw)
 		return
 	}
 	lw.drop(Listener, ListenerName(sock.addr, port))
 }
 
-func (p *Publisher) tcpListener(owner *seen, choice Variant, sock socket, lw *work) {
-	cluster := owner.built.ports[sock.port].cluster.Name()
+func (p *Publisher) tcpListener(owner *seen, b *builtPort, choice Variant, sock socket, single bool, lw *work) {
+	cluster := b.cluster.Name()
 	origins := []tenancy.Ref{{Kind: tenancy.KindService, Key: owner.built.spec.Key}}
 	p.put(lw, func() (*Resource, error) {
-		return p.cachedListener(listenerKey{sock, cluster, choice}, func() (*Resource, error) {
+		return p.cachedListener(listenerKey{socket: sock, cluster: cluster, single: single, choice: choice}, func() (*Resource, error) {
+			if single {
+				return p.builder.EndpointListener(netip.AddrPortFrom(sock.addr, sock.port), cluster, choice, origins)
+			}
 			return p.builder.TCPListener(sock.addr, sock.port, cluster, choice, origins)
 		})
 	})

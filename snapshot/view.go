@@ -228,18 +228,21 @@ func sameClaims(a, b *seen) bool {
 	return a.sight.Grade == b.sight.Grade && a.sight.SameSource == b.sight.SameSource &&
 		x.Created == y.Created && x.TrustDomain == y.TrustDomain && slices.Equal(x.VIPs, y.VIPs) &&
 		slices.EqualFunc(a.ports, b.ports, func(p, q *builtPort) bool {
-			return p.spec.Port == q.spec.Port && p.spec.Protocol == q.spec.Protocol && slices.Equal(p.spec.Hosts, q.spec.Hosts)
+			return p.spec.Port == q.spec.Port && p.spec.Protocol == q.spec.Protocol && slices.Equal(p.spec.Hosts, q.spec.Hosts) && sameSingles(a, b, p, q)
 		})
 }
 
 // sockets are the addresses that a port of s claims in the view: every virtual
-// IP, for HTTP as names of its virtual host, for TCP as listeners; and for TCP
-// the port alone.
+// IP, for HTTP as names of its virtual host, for TCP as listeners, where there is
+// none those of the endpoints; and for TCP the port alone.
 func (s *seen) sockets(b *builtPort) []socket {
 	var out []socket
 	if s.sight.SameSource {
 		for _, ip := range s.built.spec.VIPs {
 			out = append(out, socket{ip, b.spec.Port})
+		}
+		for _, e := range s.singles(b) {
+			out = append(out, socket{e.Address.Addr(), e.Address.Port()})
 		}
 	}
 	if !b.spec.Protocol.IsHTTP() {

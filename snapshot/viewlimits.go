@@ -18,17 +18,17 @@ func (c cost) fits(l tenancy.Limits) bool {
 	return c.resources <= l.ViewResources && c.bytes <= l.ViewBytes
 }
 
-// endpointHostBytes is about what the virtual host of one endpoint takes. It is
-// counted, because of these a service may have as many as it has Pods.
+// endpointHostBytes is about what the virtual host or the listener of one endpoint
+// takes. It is counted, because of these a service may have as many as Pods.
 const endpointHostBytes = 512
 
-// cost of a seen service: its clusters and endpoints, and the virtual hosts of
-// single endpoints.
+// cost of a seen service: its clusters and endpoints, and the virtual hosts and
+// listeners of single endpoints.
 func (s *seen) cost() cost {
 	var c cost
 	for _, b := range s.ports {
 		c.resources += 2
-		c.bytes += len(b.cluster.frame) + len(b.claims.frame) + len(b.spec.Hosts)*endpointHostBytes
+		c.bytes += len(b.cluster.frame) + len(b.claims.frame) + (len(b.spec.Hosts)+len(s.singles(b)))*endpointHostBytes
 	}
 	return c
 }

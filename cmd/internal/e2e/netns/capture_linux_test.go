@@ -13,6 +13,7 @@ func TestCapture(t *testing.T) {
 	t.Run("HTTP to both families", w.httpToBothFamilies)
 	t.Run("HTTP/2 without TLS", w.h2c)
 	t.Run("TCP by virtual IP", w.tcpByVirtualIP)
+	t.Run("TCP without virtual IP", w.tcpByAddress)
 	t.Run("A Pod to itself", w.podToItself)
 	t.Run("Unknown destinations", w.unknownDestinations)
 	t.Run("Unknown hosts", w.unknownHosts)

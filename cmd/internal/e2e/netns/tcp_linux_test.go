@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,6 +42,74 @@ func (w *world) tcpByVirtualIP(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, http.StatusOK, got.status)
 	}
+}
+
+// headless are the objects of a headless service, whose endpoints are orders at
+// both its addresses and a Pod that does not answer.
+const headless = `apiVersion: v1
+kind: Service
+metadata: {name: primary, namespace: acme-shop}
+spec: {clusterIP: None, ports: [{name: mysql, port: 3306}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: silent, namespace: acme-shop}
+spec: {serviceAccountName: orders}
+status: {phase: Running, podIP: 10.77.0.1}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: primary-4, namespace: acme-shop, labels: {kubernetes.io/service-name: primary}}
+addressType: IPv4
+ports: [{name: mysql, port: 3306}]
+endpoints:
+- {addresses: [10.77.0.20], hostname: orders, targetRef: {kind: Pod, name: orders}}
+- {addresses: [10.77.0.1], hostname: silent, targetRef: {kind: Pod, name: silent}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: primary-6, namespace: acme-shop, labels: {kubernetes.io/service-name: primary}}
+addressType: IPv6
+ports: [{name: mysql, port: 3306}]
+endpoints: [{addresses: ["fd77::20"], hostname: orders, targetRef: {kind: Pod, name: orders}}]
+`
+
+// tcpByAddress: the endpoints of a headless service are dialled at their own
+// addresses; each is reached by mTLS at the one that was dialled, and no other is.
+func (w *world) tcpByAddress(t *testing.T) {
+	path := filepath.Join(w.dir, "objects", "tenants", "acme", "primary.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(headless), 0o644))
+	silent := netip.AddrPortFrom(node4, 3306)
+	for _, family := range both {
+		to := w.orders.at(family.anywhere, 3306)
+		w.until(t, to.String()+" is reached", func() error {
+			line, err := first(w.web.dial(w.ctx, to))
+			if err == nil && line != banner {
+				err = fmt.Errorf("it says %q", line)
+			}
+			return err
+		})
+		w.orders.counts(t, counted{inbound3306: 5, handshakes: 5}, func() {
+			for range 5 {
+				line, err := first(w.web.dial(w.ctx, to))
+				require.NoError(t, err, to)
+				require.Equal(t, banner, line)
+			}
+		}, to)
+	}
+	w.orders.counts(t, counted{inbound3306: 0}, func() {
+		for range 3 {
+			line, err := first(w.web.dial(w.ctx, silent))
+			require.Error(t, err, line)
+		}
+	})
+	require.NoError(t, os.Remove(path))
+	w.until(t, "the addresses are nobody's again", func() error {
+		if line, err := first(w.web.dial(w.ctx, w.orders.at(node4, 3306))); err == nil {
+			return fmt.Errorf("it says %q", line)
+		}
+		return nil
+	})
 }
 
 // podToItself: by virtual IP it is like any other caller, with its own identity;
