@@ -158,7 +158,8 @@ type ExplainResponse struct {
 	// What decided: a policy, or the rule that held without one.
 	By     string    `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
 	Looked []*Looked `protobuf:"bytes,8,rep,name=looked,proto3" json:"looked,omitempty"`
-	// What the asker may not read and the answer would need.
+	// What the asker may not read: what the verdict would need, or policies that
+	// may have been looked at.
 	Unknown []string `protobuf:"bytes,9,rep,name=unknown,proto3" json:"unknown,omitempty"`
 	// What to write to have it otherwise.
 	Change        []string `protobuf:"bytes,10,rep,name=change,proto3" json:"change,omitempty"`
