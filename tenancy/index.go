@@ -101,6 +101,8 @@ type space struct {
 	wide set[*accessPolicy]
 	// denying are the policies that deny one account in any namespace of the tenant.
 	denying set[*accessPolicy]
+	// crowded are the policies that are over the limit for a Pod in here.
+	crowded set[*accessPolicy]
 }
 
 func (s *space) empty() bool {
@@ -186,6 +188,8 @@ type pod struct {
 type accessPolicy struct {
 	entry
 	obj *AccessPolicy
+	// crowds counts the spaces in which it is over the limit for a Pod.
+	crowds int
 }
 
 // invalid reports whether the policy cannot be honoured as written.

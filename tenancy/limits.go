@@ -8,8 +8,10 @@ type Limits struct {
 	// Allows only, because no limit drops a Deny.
 	Services int
 	Policies int
-	Grants   int
-	Requests int
+	// PoliciesPerWorkload are the Allows that select one workload and count.
+	PoliciesPerWorkload int
+	Grants              int
+	Requests            int
 	// Endpoints of one service port.
 	Endpoints int
 	// ViewResources and ViewBytes bound one view.
@@ -28,7 +30,7 @@ type Limits struct {
 // DefaultLimits are those of a tenant that overrides none.
 func DefaultLimits() Limits {
 	return Limits{
-		Services: 5000, Policies: 5000, Grants: 1000, Requests: 1000,
+		Services: 5000, Policies: 5000, PoliciesPerWorkload: 1000, Grants: 1000, Requests: 1000,
 		Endpoints: 5000, ViewResources: 20000, ViewBytes: 64 << 20,
 		Streams: 5000, StreamsPerID: 1000, RequestsPerSecond: 100,
 		SubscribedNames: 20000, RequestBytes: 16 << 20,
@@ -44,6 +46,7 @@ func (l Limits) Override(o Limits) Limits {
 	}
 	set(&l.Services, o.Services)
 	set(&l.Policies, o.Policies)
+	set(&l.PoliciesPerWorkload, o.PoliciesPerWorkload)
 	set(&l.Grants, o.Grants)
 	set(&l.Requests, o.Requests)
 	set(&l.Endpoints, o.Endpoints)

@@ -78,6 +78,9 @@ type Model struct {
 	// problems are the ones last taken; unchecked are the objects to look at.
 	problems  map[Ref][]Problem
 	unchecked set[Ref]
+	// crowds are the spaces in which other policies may be over the limit of a
+	// workload than before.
+	crowds set[*space]
 	// steps counts what events cost: visibility decisions, joins and touched
 	// things. Tests compare it between sizes of mesh.
 	steps int
@@ -92,7 +95,7 @@ func NewModel(c Config) *Model {
 		requests: map[wanted]set[*request]{}, clusterGrants: map[Key]*clusterGrant{},
 		clusterFor: map[target]set[*clusterGrant]{}, clusterOf: map[string]set[*clusterGrant]{},
 		clusterAll: set[*clusterGrant]{}, denying: map[string]set[*accessPolicy]{},
-		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, former: map[string]map[holder]*alarm[formerHolder]{},
+		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, crowds: set[*space]{}, former: map[string]map[holder]*alarm[formerHolder]{},
 		clusterPolicies: newClusterPolicies(),
 		ends:            endings{byRef: map[Ref]*ending{}},
 	}

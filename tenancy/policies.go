@@ -18,6 +18,7 @@ func (m *Model) applyPolicy(sp *space, name string, obj *AccessPolicy) {
 	if same(p.obj, obj) {
 		return
 	}
+	m.touchCrowds(p)
 	old := p.obj
 	if old == nil || obj == nil || !maps.Equal(old.MatchLabels, obj.MatchLabels) {
 		for _, pod := range sp.pods {
@@ -49,6 +50,7 @@ func (m *Model) applyPolicy(sp *space, name string, obj *AccessPolicy) {
 		delete(sp.policies, name)
 	}
 	m.rank(&p.entry)
+	m.touchCrowds(p)
 	m.check(p.ref())
 }
 

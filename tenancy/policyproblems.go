@@ -24,6 +24,10 @@ func (p *accessPolicy) problems() []Problem {
 		return limitProblem("Allow policies")
 	}
 	var found []Problem
+	if p.crowds > 0 {
+		found = append(found, Problem{Reason: ReasonLimit, Field: "spec.selector",
+			Message: "allows nothing at some of the Pods that it selects: older Allow policies have all the places of the limit for one workload"})
+	}
 	for i := range p.obj.Rules {
 		found = append(found, p.ruleProblems(&p.obj.Rules[i], "spec.rules["+strconv.Itoa(i)+"]")...)
 	}

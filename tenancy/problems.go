@@ -76,6 +76,7 @@ const mostProblems = 16
 // with all problems that they have now; an empty list where all are gone.
 func (m *Model) TakeProblems() map[Ref][]Problem {
 	changed := map[Ref][]Problem{}
+	m.settleCrowds()
 	// Looking at a service may find that its endpoints are over the limit.
 	for len(m.unchecked) > 0 {
 		asked := m.unchecked
@@ -98,6 +99,7 @@ func (m *Model) TakeProblems() map[Ref][]Problem {
 // Problems returns what is wrong with one object now. Objects in namespaces
 // without a tenant have none.
 func (m *Model) Problems(ref Ref) []Problem {
+	m.settleCrowds()
 	var found []Problem
 	switch ref.Kind {
 	case KindTenant:

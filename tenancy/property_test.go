@@ -329,7 +329,7 @@ func TestAnyInterleavingEndsEqual(t *testing.T) {
 			byRef[ev.Ref] = append(byRef[ev.Ref], ev)
 			order = append(order, ev.Ref)
 		}
-		limits := Limits{Services: 2, Policies: 1, Grants: 1, Requests: 1, Endpoints: 1}
+		limits := Limits{Services: 2, Policies: 2, PoliciesPerWorkload: 1, Grants: 1, Requests: 1, Endpoints: 1}
 		m, n := NewModel(Config{Limits: limits}), NewModel(Config{Limits: limits})
 		for _, ev := range script {
 			m.Apply(ev)
@@ -358,7 +358,7 @@ var dropEmpty = cmp.Transformer("dropEmpty", func(all map[Ref][]Problem) map[str
 // TestTouchedIsCompleteAtLimits does without the reference, which knows none.
 func TestTouchedIsCompleteAtLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := NewModel(Config{Limits: Limits{Services: 2, Policies: 1, Grants: 1, Requests: 1, Endpoints: 1}})
+		m := NewModel(Config{Limits: Limits{Services: 2, Policies: 2, PoliciesPerWorkload: 1, Grants: 1, Requests: 1, Endpoints: 1}})
 		open := map[ViewKey]bool{}
 		for _, v := range views {
 			open[v] = true

@@ -19,7 +19,7 @@ func (m *Model) inboundPort(sp *space, leads []lead, by judges) InboundPort {
 		AllowWithinTenant: sp.tenant.now.DefaultAction == AllowWithinTenant,
 		Permissive:        m.permissive(sp, out.Port, out.Protocol, by.peers),
 	}
-	r := resolver{space: sp, consumers: consumers, port: &out.Policy}
+	r := resolver{space: sp, consumers: consumers, port: &out.Policy, over: by.over}
 	for _, p := range by.cluster {
 		r.clusterRules(p)
 	}
@@ -45,6 +45,8 @@ type resolver struct {
 	space     *space
 	consumers map[string]*space
 	port      *policy.Port
+	// over are the policies that are over the limit of the workload.
+	over set[*accessPolicy]
 }
 
 // everybody is who could call at all.
@@ -72,6 +74,9 @@ func (r resolver) rules(p *accessPolicy) {
 		r.port.Rules = append(r.port.Rules, base)
 		return
 	case p.invalid() || p.dropped:
+		return
+	}
+	if _, over := r.over[p]; over {
 		return
 	}
 	for i := range p.obj.Rules {

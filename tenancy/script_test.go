@@ -361,7 +361,7 @@ func limited(script []Event) []Event {
 	for _, ev := range script {
 		if o, ok := ev.Object.(*Tenant); ok {
 			n := int(o.Created)
-			o.Limits = Limits{Services: n, Policies: n, Grants: n, Requests: n, Endpoints: n}
+			o.Limits = Limits{Services: n, Policies: n, PoliciesPerWorkload: (n + 1) / 2, Grants: n, Requests: n, Endpoints: n}
 		}
 	}
 	return script

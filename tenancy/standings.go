@@ -12,7 +12,7 @@ type Standing struct {
 	Action Action
 	// Selects the Pod (of a ClusterAccessPolicy: its namespace is a subject);
 	// Ports if it speaks about the port, Invalid if it cannot be honoured,
-	// Dropped if it is over the tenant's limit.
+	// Dropped if it is over the tenant's limit, or over that of the Pod's workload.
 	Selects, Ports, Invalid, Dropped bool
 	// NoProvider is set if it wants tokens of a provider that the Pod's tenant
 	// does not have, for which an Allow allows nothing.
@@ -30,13 +30,15 @@ func (m *Model) Standings(pod Key, port uint16) []Standing {
 		return nil
 	}
 	var all []Standing
+	of := sp.pods[pod.Name].obj
+	over := m.excessOf(sp, of)
 	for _, name := range sortedKeys(sp.policies) {
-		all = append(all, sp.standing(sp.policies[name], sp.pods[pod.Name].obj, port))
+		all = append(all, sp.standing(sp.policies[name], of, port, over))
 	}
 	if admin := sp.tenant.members[sp.tenant.now.AdminNamespace]; admin != nil && admin != sp {
 		for _, name := range sortedKeys(admin.policies) {
 			if p := admin.policies[name]; p.obj.TenantWide {
-				all = append(all, sp.standing(p, sp.pods[pod.Name].obj, port))
+				all = append(all, sp.standing(p, of, port, over))
 			}
 		}
 	}
@@ -44,10 +46,11 @@ func (m *Model) Standings(pod Key, port uint16) []Standing {
 }
 
 // standing is how a policy stands to a port of a Pod of the space.
-func (sp *space) standing(p *accessPolicy, pod *Pod, port uint16) Standing {
+func (sp *space) standing(p *accessPolicy, pod *Pod, port uint16, over set[*accessPolicy]) Standing {
+	_, crowded := over[p]
 	s := Standing{
 		Policy: p.ref(), Action: p.obj.Action, Selects: selects(p.obj, pod),
-		Ports: p.invalid(), Invalid: p.invalid(), Dropped: p.dropped, MatchLabels: p.obj.MatchLabels,
+		Ports: p.invalid(), Invalid: p.invalid(), Dropped: p.dropped || crowded, MatchLabels: p.obj.MatchLabels,
 	}
 	for i := range p.obj.Rules {
 		s.consider(sp.tenant, &p.obj.Rules[i], port)

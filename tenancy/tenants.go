@@ -148,7 +148,12 @@ func (m *Model) applySettings(t *tenant, old *Tenant, before TenantSettings) {
 	inbound := tls || old.DefaultAction != t.now.DefaultAction ||
 		old.MaxConnectionAge != t.now.MaxConnectionAge || old.MaxStreamAge != t.now.MaxStreamAge ||
 		old.Permissive != t.now.Permissive || !slices.EqualFunc(old.Providers, t.now.Providers, policy.Provider.Equal)
+	crowds := before.Limits.PoliciesPerWorkload != now.Limits.PoliciesPerWorkload
+	inbound = inbound || crowds
 	for _, sp := range t.members {
+		if crowds {
+			m.touchCrowd(sp)
+		}
 		if inbound {
 			m.touchWorkloads(sp)
 			m.checkPolicies(sp)
@@ -250,6 +255,7 @@ func (m *Model) leave(sp *space) {
 		drop(m.requests, wanted{r.target(), t.name}, r)
 		r.remove(m.toggle)
 	}
+	m.touchCrowd(sp)
 	delete(t.members, sp.name)
 	t.refs, sp.tenant = nil, nil
 }
@@ -317,6 +323,9 @@ func (m *Model) toggle(e *entry, dropped bool) {
 	m.touchEntry(e)
 	e.dropped = dropped
 	m.touchEntry(e)
+	if p, ok := e.state.(*accessPolicy); ok {
+		m.touchCrowds(p)
+	}
 	m.check(e.ref())
 }
 

@@ -104,6 +104,7 @@ func (m *Model) touchPod(p *pod) {
 		return
 	}
 	insertKey(&m.touched.Pods, Key{Namespace: p.space.name, Name: p.name})
+	m.touchCrowd(p.space)
 	for sl := range p.slices.all() {
 		m.checkGrantsFor(sl.service)
 	}

@@ -122,6 +122,7 @@ func (m *Model) Workload(sel Selection) WorkloadSpec {
 	spec.Tenant, spec.TLSMinimum13, spec.Tokens = tenant, now.TLSMinimum13, len(now.Providers) > 0
 	spec.MaxConnectionAge, spec.MaxStreamAge = now.MaxConnectionAge, now.MaxStreamAge
 	by := judges{cluster: m.subjectTo(sp), policies: m.selected(sp, c.Policies)}
+	by.over = excess(by.policies, m.policiesPerWorkload(sp))
 	for _, name := range c.Peers {
 		by.peers = append(by.peers, strings.TrimPrefix(name, peerIdentity("")))
 	}
@@ -149,6 +150,8 @@ type judges struct {
 	cluster  []*clusterPolicy
 	policies []*accessPolicy
 	peers    []string
+	// over are those of policies that are over the limit.
+	over set[*accessPolicy]
 }
 
 // selected finds the policies that a selection names: those of the namespace

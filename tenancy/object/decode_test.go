@@ -126,13 +126,13 @@ spec:
   suspended: true
   debounce: {quiet: 50ms, max: 1.5s}
   connections: {maxConnectionAge: 1h30m, maxStreamAge: 1m}
-  limits: {services: 1, policies: 2, grants: 3, requests: 4, endpoints: 5, viewResources: 6, viewBytes: 7, streams: 8, streamsPerID: 9, requestsPerSecond: 10, subscribedNames: 11, requestBytes: 12}
+  limits: {services: 1, policies: 2, policiesPerWorkload: 13, grants: 3, requests: 4, endpoints: 5, viewResources: 6, viewBytes: 7, streams: 8, streamsPerID: 9, requestsPerSecond: 10, subscribedNames: 11, requestBytes: 12}
 status: {conditions: [{type: Accepted, status: "True", reason: Accepted, message: ok, lastTransitionTime: 2026-01-01T00:00:00Z}]}
 `, &tenancy.Tenant{TrustDomain: "x.example", Namespaces: []string{"a", "b-"}, Outbound: tenancy.AllowAny, Visibility: tenancy.VisibleInNamespace,
 			DefaultAction: tenancy.AllowWithinTenant, Suspended: true, Quiet: 50 * time.Millisecond, Max: 1500 * time.Millisecond,
 			MaxConnectionAge: 90 * time.Minute, MaxStreamAge: time.Minute, AdminNamespace: "a", Permissive: true,
 			Providers: []policy.Provider{{Name: "idp", Issuer: "https://idp.example", Audiences: []string{"shop"}, JWKS: `{"keys":[{"kty":"EC","crv":"P-256","x":"QJ4hhY70VjHl4GT7GQRbNsg6cQ00ozAguUjp-Pz5zqk","y":"PgB2VM17xKMtua7jOl7t9oeBOTCSpONiuaCoFDwsfyg"}]}`}},
-			Limits: tenancy.Limits{Services: 1, Policies: 2, Grants: 3, Requests: 4, Endpoints: 5, ViewResources: 6, ViewBytes: 7, Streams: 8,
+			Limits: tenancy.Limits{Services: 1, Policies: 2, PoliciesPerWorkload: 13, Grants: 3, Requests: 4, Endpoints: 5, ViewResources: 6, ViewBytes: 7, Streams: 8,
 				StreamsPerID: 9, RequestsPerSecond: 10, SubscribedNames: 11, RequestBytes: 12}}},
 		"tenant with defaults": {ours + "kind: Tenant\nmetadata: {name: x}\nspec: {trustDomain: x.example}\n",
 			&tenancy.Tenant{TrustDomain: "x.example", TLSMinimum13: true}},

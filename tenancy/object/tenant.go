@@ -201,7 +201,8 @@ func limits(p *problems, at *field.Path, in *v1alpha1.Limits) tenancy.Limits {
 	}
 	return tenancy.Limits{
 		Services: limit("services", in.Services), Policies: limit("policies", in.Policies),
-		Grants: limit("grants", in.Grants), Requests: limit("requests", in.Requests),
+		PoliciesPerWorkload: limit("policiesPerWorkload", in.PoliciesPerWorkload),
+		Grants:              limit("grants", in.Grants), Requests: limit("requests", in.Requests),
 		Endpoints: limit("endpoints", in.Endpoints), ViewResources: limit("viewResources", in.ViewResources),
 		ViewBytes: limit("viewBytes", in.ViewBytes), Streams: limit("streams", in.Streams),
 		StreamsPerID: limit("streamsPerID", in.StreamsPerID), RequestsPerSecond: limit("requestsPerSecond", in.RequestsPerSecond),

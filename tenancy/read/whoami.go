@@ -57,7 +57,7 @@ func (r *Reader) Whoami() (Whoami, bool) {
 	}
 	use, l := r.model.UsageOf(s.Name), s.Limits
 	w.Limits = []Limit{
-		{"services", use.Services, l.Services}, {"policies", use.Policies, l.Policies},
+		{"services", use.Services, l.Services}, {"policies", use.Policies, l.Policies}, {"policiesPerWorkload", -1, l.PoliciesPerWorkload},
 		{"grants", use.Grants, l.Grants}, {"requests", use.Requests, l.Requests},
 		{"endpoints", -1, l.Endpoints}, {"streams", -1, l.Streams}, {"streamsPerID", -1, l.StreamsPerID},
 		{"viewResources", -1, l.ViewResources}, {"viewBytes", -1, l.ViewBytes}, {"requestsPerSecond", -1, l.RequestsPerSecond},

@@ -205,6 +205,10 @@ type Limits struct {
 	// Policies that allow, of the tenant; no limit drops a Deny.
 	// +optional
 	Policies Limit `json:"policies,omitempty"`
+	// PoliciesPerWorkload are the policies that allow and select one workload.
+	// Younger ones still select it, and allow nothing there.
+	// +optional
+	PoliciesPerWorkload Limit `json:"policiesPerWorkload,omitempty"`
 	// Grants are the tenant's ServiceGrants.
 	// +optional
 	Grants Limit `json:"grants,omitempty"`

@@ -214,7 +214,7 @@ func statusTexts(w *world) {
 // limitShield fills what can be filled just before the revocation comes.
 func limitShield(w *world) {
 	*w = *newWorld(w.t, nil, func(w *world) {
-		w.replace(tenantsFile, "trustDomain:", "limits: {requests: 1, policies: 2, grants: 1, services: 6, viewResources: 40}\n  trustDomain:")
+		w.replace(tenantsFile, "trustDomain:", "limits: {requests: 1, policies: 2, policiesPerWorkload: 1, grants: 1, services: 6, viewResources: 40}\n  trustDomain:")
 	})
 	var shield strings.Builder
 	for i := range 50 {
