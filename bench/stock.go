@@ -162,7 +162,7 @@ func (r *rawServer) accept(l net.Listener) {
 // framed is how many bytes a message of n bytes is on an HTTP/2 stream.
 func framed(n int) int {
 	n += 5
-	return n + 9*((n+maxFrame-1)/maxFrame)
+	return n + 9*((n+firstFrame-1)/firstFrame)
 }
 
 func (r *rawServer) push(size int) error {

@@ -25,6 +25,13 @@ type wire struct {
 	// more.
 	granted int
 
+	// What follows is what the server allows: bytes on the connection and on the
+	// stream, the window that a stream begins with, and bytes of a frame.
+	onConn, onStream, initial int
+	maxFrame                  int
+	// queue is what waits to be allowed.
+	queue []byte
+
 	// What follows is the message being received: how many of its bytes are
 	// still to come, its prefix as far as it is here, and what is kept of it.
 	left   int
@@ -62,7 +69,7 @@ func dialWire(ctx context.Context, address, method string, config *tls.Config) (
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{conn: conn, granted: window}
+	w := &wire{conn: conn, granted: window, onConn: firstWindow, onStream: firstWindow, initial: firstWindow, maxFrame: firstFrame}
 	// All of the beginning goes out in one write, as clients do.
 	var begin bytes.Buffer
 	begin.WriteString(http2.ClientPreface)
@@ -91,25 +98,41 @@ func dialWire(ctx context.Context, address, method string, config *tls.Config) (
 	return w, nil
 }
 
-// maxFrame is the largest frame that servers take unless they say otherwise.
-const maxFrame = 16 << 10
+// What every server takes until it says otherwise (RFC 9113, 6.5.2).
+const (
+	firstWindow = 1<<16 - 1
+	firstFrame  = 16 << 10
+)
 
-// send writes gRPC messages. The servers' windows are larger than all that a
-// client here has under way.
+// send writes gRPC messages, as far as the server's windows allow; the rest goes
+// out while receive reads what widens them.
 func (w *wire) send(messages ...[]byte) error {
+	for _, m := range messages {
+		w.queue = binary.BigEndian.AppendUint32(append(w.queue, 0), uint32(len(m)))
+		w.queue = append(w.queue, m...)
+	}
+	return w.flush()
+}
+
+// flush writes of the queue what is allowed, at once.
+func (w *wire) flush() error {
 	var out bytes.Buffer
 	framer := http2.NewFramer(&out, nil)
-	for _, m := range messages {
-		data := make([]byte, 5, 5+len(m))
-		binary.BigEndian.PutUint32(data[1:], uint32(len(m)))
-		data = append(data, m...)
-		for len(data) > 0 {
-			n := min(len(data), maxFrame)
-			if err := framer.WriteData(1, false, data[:n]); err != nil {
-				return fmt.Errorf("send a request: %w", err)
-			}
-			data = data[n:]
+	for {
+		n := min(len(w.queue), w.maxFrame, w.onConn, w.onStream)
+		if n <= 0 {
+			break
 		}
+		if err := framer.WriteData(1, false, w.queue[:n]); err != nil {
+			return fmt.Errorf("send a request: %w", err)
+		}
+		w.queue, w.onConn, w.onStream = w.queue[n:], w.onConn-n, w.onStream-n
+	}
+	if len(w.queue) == 0 {
+		w.queue = nil
+	}
+	if out.Len() == 0 {
+		return nil
 	}
 	if _, err := w.conn.Write(out.Bytes()); err != nil {
 		return fmt.Errorf("send a request: %w", err)
@@ -117,7 +140,41 @@ func (w *wire) send(messages ...[]byte) error {
 	return nil
 }
 
-var errStreamEnded = errors.New("the server has ended the stream")
+// settings takes over what the server allows. A new initial window counts for the
+// stream from its beginning on, so that what is left may fall below zero.
+func (w *wire) settings(f *http2.SettingsFrame) error {
+	if f.IsAck() {
+		return nil
+	}
+	if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
+		w.onStream += int(v) - w.initial
+		w.initial = int(v)
+	}
+	if v, ok := f.Value(http2.SettingMaxFrameSize); ok {
+		w.maxFrame = int(v)
+	}
+	if err := w.framer.WriteSettingsAck(); err != nil {
+		return fmt.Errorf("answer settings: %w", err)
+	}
+	return w.flush()
+}
+
+// widen takes over what the server allows more.
+func (w *wire) widen(f *http2.WindowUpdateFrame) error {
+	if f.StreamID == 0 {
+		w.onConn += int(f.Increment)
+	} else {
+		w.onStream += int(f.Increment)
+	}
+	return w.flush()
+}
+
+// errStreamEnded is the error of a stream that the server ended as it may;
+// errReset that of one which it broke off.
+var (
+	errStreamEnded = errors.New("the server has ended the stream")
+	errReset       = errors.New("the server has reset the stream")
+)
 
 // receive returns the next message and its size on the wire. The bytes are
 // valid until the next call.
@@ -136,9 +193,9 @@ func (w *wire) receive(got func(message []byte, size int) error) error {
 				return err
 			}
 		case *http2.SettingsFrame:
-			if !f.IsAck() {
-				err = w.framer.WriteSettingsAck()
-			}
+			err = w.settings(f)
+		case *http2.WindowUpdateFrame:
+			err = w.widen(f)
 		case *http2.PingFrame:
 			if !f.IsAck() {
 				err = w.framer.WritePing(true, f.Data)
@@ -148,8 +205,11 @@ func (w *wire) receive(got func(message []byte, size int) error) error {
 				return errStreamEnded
 			}
 		case *http2.RSTStreamFrame:
-			return fmt.Errorf("%w: %v", errStreamEnded, f.ErrCode)
+			return fmt.Errorf("%w: %v", errReset, f.ErrCode)
 		case *http2.GoAwayFrame:
+			if f.ErrCode != http2.ErrCodeNo {
+				return fmt.Errorf("%w: %v: %s", errReset, f.ErrCode, f.DebugData())
+			}
 			return fmt.Errorf("%w: going away: %s", errStreamEnded, f.DebugData())
 		}
 		if err != nil {
