@@ -13,8 +13,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"bailiwick.dev/bailiwick/tenancy/kube/kubetest"
@@ -25,13 +26,17 @@ import (
 type cluster struct {
 	*kubetest.Cluster
 	shape      shape
-	client     kubernetes.Interface
+	core       rest.Interface // Pods and Services
+	discovery  rest.Interface // EndpointSlices
 	kubeconfig string
 
 	mu   sync.Mutex
 	seen map[string]Instant // when the watch had a version of a slice
 	news chan struct{}      // closed and renewed when seen grew
 }
+
+// slicesName is the resource of EndpointSlices.
+const slicesName = "endpointslices"
 
 // writers is how many objects of the mesh are written at the same time.
 const writers = 8
@@ -47,10 +52,7 @@ func (r *run) startCluster(ctx context.Context, s shape) (*cluster, error) {
 		return nil, err
 	}
 	c := &cluster{Cluster: run, shape: s, seen: map[string]Instant{}, news: make(chan struct{})}
-	config := rest.CopyConfig(run.REST(kubetest.Admin))
-	config.ContentType = runtime.ContentTypeProtobuf
-	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	if c.client, err = kubernetes.NewForConfig(config); err == nil {
+	if c.core, c.discovery, err = groupClients(run.REST(kubetest.Admin)); err == nil {
 		c.kubeconfig, err = run.Kubeconfig(kubetest.Admin)
 	}
 	if err = errorsOr(err, func() error { return c.write(ctx) }); err == nil {
@@ -61,6 +63,32 @@ func (r *run) startCluster(ctx context.Context, s shape) (*cluster, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// groupClients are clients of two groups. The servers that are measured are this
+// program too, and a client of all groups would be megabytes in them.
+func groupClients(base *rest.Config) (core, discovery rest.Interface, err error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(corev1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme)); err != nil {
+		return nil, nil, fmt.Errorf("know the built-in kinds: %w", err)
+	}
+	of := func(gv schema.GroupVersion, path string) (rest.Interface, error) {
+		config := rest.CopyConfig(base)
+		config.GroupVersion, config.APIPath = &gv, path
+		config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+		config.ContentType = runtime.ContentTypeProtobuf
+		config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+		client, err := rest.RESTClientFor(config)
+		if err != nil {
+			return nil, fmt.Errorf("make a client of %s: %w", gv, err)
+		}
+		return client, nil
+	}
+	if core, err = of(corev1.SchemeGroupVersion, "/api"); err != nil {
+		return nil, nil, err
+	}
+	discovery, err = of(discoveryv1.SchemeGroupVersion, "/apis")
+	return core, discovery, err
 }
 
 // write makes all objects of the mesh.
@@ -102,18 +130,17 @@ func (c *cluster) write(ctx context.Context) error {
 // addPods makes the Pods of a service, as a kubelet would have them.
 func (c *cluster) addPods(ctx context.Context, tenant, service int) error {
 	ns, name := namespaceOf(tenant), serviceName(service)
-	pods := c.client.CoreV1().Pods(ns)
 	for e := range c.shape.Endpoints {
 		ip := c.shape.address(tenant, service, e).String()
-		pod, err := pods.Create(ctx, &corev1.Pod{
+		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Name: podName(service, e), Labels: map[string]string{"app": name}},
 			Spec:       corev1.PodSpec{ServiceAccountName: name, Containers: []corev1.Container{{Name: "c", Image: "c"}}},
-		}, metav1.CreateOptions{})
-		if err != nil {
+		}
+		if err := c.core.Post().Namespace(ns).Resource("pods").Body(pod).Do(ctx).Into(pod); err != nil {
 			return fmt.Errorf("create a Pod: %w", err)
 		}
 		pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}}
-		if _, err := pods.UpdateStatus(ctx, pod, metav1.UpdateOptions{}); err != nil {
+		if err := c.core.Put().Namespace(ns).Resource("pods").Name(pod.Name).SubResource("status").Body(pod).Do(ctx).Error(); err != nil {
 			return fmt.Errorf("give a Pod its address: %w", err)
 		}
 	}
@@ -122,17 +149,17 @@ func (c *cluster) addPods(ctx context.Context, tenant, service int) error {
 
 func (c *cluster) addService(ctx context.Context, tenant, service int) error {
 	ns, name := namespaceOf(tenant), serviceName(service)
-	_, err := c.client.CoreV1().Services(ns).Create(ctx, &corev1.Service{
+	err := c.core.Post().Namespace(ns).Resource("services").Body(&corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.ServiceSpec{
 			Selector: map[string]string{"app": name},
 			Ports:    []corev1.ServicePort{{Name: "http", Port: servicePort, TargetPort: intstr.FromInt32(podPort)}},
 		},
-	}, metav1.CreateOptions{})
+	}).Do(ctx).Error()
 	if err != nil {
 		return fmt.Errorf("create a Service: %w", err)
 	}
-	if _, err := c.client.DiscoveryV1().EndpointSlices(ns).Create(ctx, c.slice(tenant, service, true), metav1.CreateOptions{}); err != nil {
+	if err := c.discovery.Post().Namespace(ns).Resource(slicesName).Body(c.slice(tenant, service, true)).Do(ctx).Error(); err != nil {
 		return fmt.Errorf("create an EndpointSlice: %w", err)
 	}
 	return nil
@@ -158,7 +185,7 @@ func (c *cluster) slice(tenant, service int, lastReady bool) *discoveryv1.Endpoi
 
 // watch begins the bare watch. It ends with ctx or the API server.
 func (c *cluster) watch(ctx context.Context) error {
-	w, err := c.client.DiscoveryV1().EndpointSlices("").Watch(ctx, metav1.ListOptions{})
+	w, err := c.discovery.Get().Resource(slicesName).Param("watch", "true").Watch(ctx)
 	if err != nil {
 		return fmt.Errorf("watch slices: %w", err)
 	}
@@ -202,10 +229,10 @@ func (c *cluster) had(ctx context.Context, namespace, version string) (Instant, 
 // where there is none. The Pods of a service have to be there before.
 func (c *cluster) change(ctx context.Context, ch Change) (version string, err error) {
 	ns, name := namespaceOf(ch.Tenant), serviceName(ch.Service)
-	slices := c.client.DiscoveryV1().EndpointSlices(ns)
+	var out discoveryv1.EndpointSlice
 	switch ch.What {
 	case "endpoint":
-		out, err := slices.Update(ctx, c.slice(ch.Tenant, ch.Service, ch.On), metav1.UpdateOptions{})
+		err := c.discovery.Put().Namespace(ns).Resource(slicesName).Name(name).Body(c.slice(ch.Tenant, ch.Service, ch.On)).Do(ctx).Into(&out)
 		if err != nil {
 			return "", fmt.Errorf("update a slice: %w", err)
 		}
@@ -214,7 +241,7 @@ func (c *cluster) change(ctx context.Context, ch Change) (version string, err er
 		if err := c.addService(ctx, ch.Tenant, ch.Service); err != nil {
 			return "", err
 		}
-		out, err := slices.Get(ctx, name, metav1.GetOptions{})
+		err := c.discovery.Get().Namespace(ns).Resource(slicesName).Name(name).Do(ctx).Into(&out)
 		if err != nil {
 			return "", fmt.Errorf("read a slice: %w", err)
 		}
@@ -222,9 +249,12 @@ func (c *cluster) change(ctx context.Context, ch Change) (version string, err er
 	default:
 		var now int64
 		gone := metav1.DeleteOptions{GracePeriodSeconds: &now}
-		err := errors.Join(slices.Delete(ctx, name, gone), c.client.CoreV1().Services(ns).Delete(ctx, name, gone))
+		remove := func(client rest.Interface, resource, name string) error {
+			return client.Delete().Namespace(ns).Resource(resource).Name(name).Body(&gone).Do(ctx).Error()
+		}
+		err := errors.Join(remove(c.discovery, slicesName, name), remove(c.core, "services", name))
 		for e := range c.shape.Endpoints {
-			err = errors.Join(err, c.client.CoreV1().Pods(ns).Delete(ctx, podName(ch.Service, e), gone))
+			err = errors.Join(err, remove(c.core, "pods", podName(ch.Service, e)))
 		}
 		return "", err
 	}

@@ -16,10 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"bailiwick.dev/bailiwick/tenancy/condition"
 	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
@@ -55,7 +52,6 @@ type Config struct {
 // Write are called by one goroutine; Run runs beside it.
 type Fleet struct {
 	cfg     Config
-	client  kubernetes.Interface
 	dynamic dynamic.Interface
 
 	// own is the last report written, at written.
@@ -84,36 +80,17 @@ func New(c Config) (*Fleet, error) {
 	// Statuses of many objects may change at once; the API server is not to feel it.
 	config := rest.CopyConfig(c.REST)
 	config.QPS, config.Burst, config.Timeout = 20, 40, 10*time.Second
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("status: make a client: %w", err)
-	}
 	dyn, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("status: make a client: %w", err)
 	}
-	return &Fleet{cfg: c, client: client, dynamic: dyn, seen: map[string]sighting{}}, nil
+	return &Fleet{cfg: c, dynamic: dyn, seen: map[string]sighting{}}, nil
 }
 
 // Run takes part in the election of who writes, until ctx ends; then it gives
 // the Lease and the replica's report back.
 func (f *Fleet) Run(ctx context.Context) error {
-	lock := &resourcelock.LeaseLock{
-		LeaseMeta:  metav1.ObjectMeta{Namespace: f.cfg.Namespace, Name: f.cfg.Lease},
-		Client:     f.client.CoordinationV1(),
-		LockConfig: resourcelock.ResourceLockConfig{Identity: f.cfg.Replica},
-	}
-	d := f.cfg.LeaseDuration
-	for ctx.Err() == nil {
-		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-			Lock: lock, LeaseDuration: d, RenewDeadline: d * 2 / 3, RetryPeriod: d / 8, ReleaseOnCancel: true, Name: f.cfg.Lease,
-			Callbacks: leaderelection.LeaderCallbacks{OnStartedLeading: func(context.Context) { f.lead(true) }, OnStoppedLeading: func() { f.lead(false) }},
-		})
-		if err != nil {
-			return fmt.Errorf("status: elect a leader: %w", err)
-		}
-		elector.Run(ctx) // until the Lease is lost
-	}
+	f.elect(ctx)
 	gone, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	err := f.reports().Delete(gone, f.name(), metav1.DeleteOptions{})
@@ -233,14 +210,14 @@ func (f *Fleet) bury(ctx context.Context, u *unstructured.Unstructured) {
 
 // Confirmed is until when removals were confirmed on the Lease; zero if none was.
 func (f *Fleet) Confirmed(ctx context.Context) (time.Time, error) {
-	lease, err := f.client.CoordinationV1().Leases(f.cfg.Namespace).Get(ctx, f.cfg.Lease, metav1.GetOptions{})
+	lease, err := f.leases().Get(ctx, f.cfg.Lease, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return time.Time{}, nil
 	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the Lease %s/%s: %w", f.cfg.Namespace, f.cfg.Lease, err)
 	}
-	text := lease.Annotations[ConfirmAnnotation]
+	text := lease.GetAnnotations()[ConfirmAnnotation]
 	if text == "" {
 		return time.Time{}, nil
 	}
