@@ -21,6 +21,15 @@ type canaries struct {
 	n int
 	// fixed are the values of fields that have to fit the rest of the mesh.
 	fixed map[string]string
+	// paths are the fields of the strings and addresses that were made, if not nil.
+	paths map[string]string
+}
+
+func (c *canaries) made(path, text string) string {
+	if c.paths != nil {
+		c.paths[text] = path
+	}
+	return text
 }
 
 // everyObject is an object of each kind that there is. A kind that is missing here
@@ -44,7 +53,9 @@ func (c *canaries) fill(path string, v reflect.Value) {
 	switch v.Type() {
 	case reflect.TypeFor[netip.Addr]():
 		c.n++
-		v.Set(reflect.ValueOf(netip.AddrFrom4([4]byte{10, 77, byte(c.n >> 8), byte(c.n)})))
+		at := netip.AddrFrom4([4]byte{10, 77, byte(c.n >> 8), byte(c.n)})
+		c.made(path, at.String())
+		v.Set(reflect.ValueOf(at))
 		return
 	case reflect.TypeFor[netip.Prefix]():
 		v.Set(reflect.ValueOf(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, 0, 0}), 16)))
@@ -53,7 +64,7 @@ func (c *canaries) fill(path string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		c.n++
-		v.SetString(fmt.Sprintf("kanary-%d", c.n))
+		v.SetString(c.made(path, fmt.Sprintf("kanary-%d", c.n)))
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {

@@ -90,8 +90,14 @@ type mesh struct {
 
 func newMesh(t *testing.T, bundle []byte, events []tenancy.Event) *mesh {
 	t.Helper()
+	return newMeshOf(t, []string{meshDomain}, bundle, events)
+}
+
+// newMeshOf is newMesh with other trust domains, all of one bundle.
+func newMeshOf(t *testing.T, domains []string, bundle []byte, events []tenancy.Event) *mesh {
+	t.Helper()
 	p, err := snapshot.NewPublisher(snapshot.Config{
-		Model:   tenancy.NewModel(tenancy.Config{ClusterDomain: "cluster.local", TrustDomains: []string{meshDomain}, Limits: tenancy.DefaultLimits()}),
+		Model:   tenancy.NewModel(tenancy.Config{ClusterDomain: "cluster.local", TrustDomains: domains, Limits: tenancy.DefaultLimits()}),
 		Builder: snapshot.NewBuilder(snapshot.BuilderConfig{ClusterDomain: "cluster.local"}),
 		Logger:  slog.New(slog.DiscardHandler),
 	})
@@ -100,7 +106,10 @@ func newMesh(t *testing.T, bundle []byte, events []tenancy.Event) *mesh {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { _ = p.Run(ctx) }() // ends with cancel
 	t.Cleanup(cancel)
-	p.Apply(append([]tenancy.Event{put(tenancy.KindTrustBundle, "", meshDomain, &tenancy.TrustBundle{PEM: bundle})}, events...))
+	for _, domain := range domains {
+		p.Apply([]tenancy.Event{put(tenancy.KindTrustBundle, "", domain, &tenancy.TrustBundle{PEM: bundle})})
+	}
+	p.Apply(events)
 	p.Synced()
 	synctest.Wait()
 	return m
