@@ -29,8 +29,9 @@ func (g group) all() group { return group{kind: g.kind, deny: g.deny} }
 
 // members is the state of one group.
 type members struct {
-	// there are the objects that were passed on and not taken back.
-	there map[tenancy.Ref]struct{}
+	// there are the objects that were passed on and not taken back, with when
+	// they came; zero for those of the first load.
+	there map[tenancy.Ref]time.Time
 	// gone are the removals within the window, by when.
 	gone map[tenancy.Ref]time.Time
 	held map[tenancy.Ref]time.Time
@@ -62,8 +63,8 @@ func change[V any](set map[tenancy.Ref]V, count *int, ref tenancy.Ref, v V, add 
 	}
 }
 
-func (g *Guard) there(gr group, ref tenancy.Ref, add bool) {
-	change(g.kinds[gr].there, &g.sums[gr.all()].there, ref, struct{}{}, add)
+func (g *Guard) there(gr group, ref tenancy.Ref, since time.Time, add bool) {
+	change(g.kinds[gr].there, &g.sums[gr.all()].there, ref, since, add)
 }
 
 func (g *Guard) held(gr group, ref tenancy.Ref, at time.Time, add bool) {

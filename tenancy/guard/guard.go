@@ -46,6 +46,8 @@ type Guard struct {
 	kinds map[group]*members // guarded by mu
 	// where is the group that a known object was last passed on in; guarded by mu.
 	where map[tenancy.Ref]group
+	// loaded is set after the first change, which is all that a source has; guarded by mu.
+	loaded bool
 	// sums are the sizes of groups of the same kind together; recent are the
 	// removals in the order in which they leave the window. Guarded by mu.
 	sums   map[group]*sum
@@ -88,16 +90,18 @@ func (g *Guard) Apply(events []tenancy.Event) {
 	removals, held := map[group][]tenancy.Ref{}, map[tenancy.Ref]bool{}
 	for _, ev := range events {
 		if ev.Object != nil {
-			g.present(ev)
+			g.present(ev, now)
 			continue
 		}
 		gr, guarded := g.groupOf(ev.Ref)
 		if !guarded {
 			continue
 		}
-		if _, known := g.kinds[gr].held[ev.Ref]; known {
+		k := g.kinds[gr]
+		if _, known := k.held[ev.Ref]; known {
 			held[ev.Ref] = true
-		} else {
+		} else if gr.kind == tenancy.KindTenant || now.Sub(k.there[ev.Ref]) >= g.cfg.Window {
+			// What comes and goes within the window is no accident.
 			removals[gr] = append(removals[gr], ev.Ref)
 		}
 	}
@@ -111,6 +115,7 @@ func (g *Guard) Apply(events []tenancy.Event) {
 		}
 		out = append(out, ev)
 	}
+	g.loaded = true
 	out = append(out, g.unneeded()...)
 	g.pass(out)
 	g.tell(removals, held)
@@ -219,7 +224,7 @@ func guardedAs(ev tenancy.Event) (group, bool) {
 }
 
 // present notes an object that is there.
-func (g *Guard) present(ev tenancy.Event) {
+func (g *Guard) present(ev tenancy.Event, now time.Time) {
 	if ns, ok := ev.Object.(*tenancy.Namespace); ok {
 		g.unlabel(ev.Ref.Key)
 		if ns.Tenant != "" {
@@ -238,13 +243,20 @@ func (g *Guard) present(ev tenancy.Event) {
 	}
 	k := g.kinds[gr]
 	if k == nil {
-		k = &members{there: map[tenancy.Ref]struct{}{}, gone: map[tenancy.Ref]time.Time{}, held: map[tenancy.Ref]time.Time{}}
+		k = &members{there: map[tenancy.Ref]time.Time{}, gone: map[tenancy.Ref]time.Time{}, held: map[tenancy.Ref]time.Time{}}
 		g.kinds[gr] = k
 		if g.sums[gr.all()] == nil {
 			g.sums[gr.all()] = &sum{}
 		}
 	}
-	g.there(gr, ev.Ref, true)
+	since, already := k.there[ev.Ref]
+	if !already && g.loaded {
+		since = now
+		if _, back := k.gone[ev.Ref]; back {
+			since = time.Time{}
+		}
+	}
+	g.there(gr, ev.Ref, since, true)
 	g.where[ev.Ref] = gr
 	g.gone(gr, ev.Ref, time.Time{}, false) // what is back has not gone
 	if _, was := k.held[ev.Ref]; was {
@@ -262,7 +274,7 @@ func (g *Guard) absent(ref tenancy.Ref) {
 }
 
 func (g *Guard) forget(gr group, ref tenancy.Ref) {
-	g.there(gr, ref, false)
+	g.there(gr, ref, time.Time{}, false)
 	g.held(gr, ref, time.Time{}, false)
 	delete(g.where, ref)
 	if gr.kind == tenancy.KindNamespace {

@@ -274,3 +274,22 @@ func TestNoRevocationIsEverHeld(t *testing.T) {
 		require.Empty(t, g.Held())
 	})
 }
+
+// Objects that come and go, as those of tests and Jobs do, are no accident; those
+// that were there before are.
+func TestWhatHasJustComeMayGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newBehind(t, Config{Floor: 5})
+		refs, made := services(40)
+		g.Apply(made[:8])
+		for i := 8; i < 40; i++ {
+			g.Apply(made[i : i+1])
+			g.Apply(removals(refs[i : i+1]))
+		}
+		require.Empty(t, g.Held())
+		g.Apply(made)
+		time.Sleep(DefaultWindow)
+		g.Apply(removals(refs))
+		require.Len(t, g.Held(), 40)
+	})
+}
