@@ -20,6 +20,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/stretchr/testify/require"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 	"pgregory.net/rapid"
 
@@ -233,25 +234,28 @@ func (c Counts) less(o Counts) Counts {
 	return c
 }
 
-// Whatever a tenant without a live grant does, another one's stream carries
-// the same bytes in the same order: names, versions, nonces and all.
+// Whatever a tenant without a live grant does or suffers, another one's stream
+// carries the same bytes in the same order: names, versions, nonces and all.
 func TestNonInterference(t *testing.T) {
 	const services = 3
 	bundle := meshBundle(t)
 	// run returns all frames of tenant 1, which changes itself a little, while
-	// tenant 0 does what churn says before each of those steps.
-	run := func(t *testing.T, mode protocol, churn [][]tenancy.Event) [][]byte {
+	// there are deeds of tenant 0, or against it, before each of those steps.
+	run := func(t *testing.T, mode protocol, deeds [][]deed) [][]byte {
 		var out [][]byte
 		synctest.Test(t, func(t *testing.T) {
 			m := newMesh(t, bundle, append(meshTenant(0, services), meshTenant(1, services)...))
-			a, b := m.connect(mode, 0, services), m.connect(mode, 1, services)
+			a, b := &rascal{mesh: m, mode: mode}, m.connect(mode, 1, services)
+			a.connect()
+			out = append(out, raws(b.first)...)
 			own := [][]tenancy.Event{
 				{meshSlice(1, 1, false)}, {put(tenancy.KindService, "ns-001", "s2", nil)}, {meshSlice(1, 1, true)},
 			}
 			for i, events := range own {
-				if churn != nil {
-					for _, ev := range churn[i] {
-						m.publisher.Apply([]tenancy.Event{ev})
+				if deeds != nil {
+					for _, d := range deeds[i] {
+						m.publisher.Apply(d.events)
+						a.attack(d.attack)
 						a.take()
 					}
 				}
@@ -266,13 +270,127 @@ func TestNonInterference(t *testing.T) {
 	for _, mode := range []protocol{delta, state} {
 		quiet := run(t, mode, nil)
 		require.NotEmpty(t, quiet)
+		everything := [][]deed{{{attack: lie}, {attack: flood}, {attack: overflow}}, {{events: allGone()}}, {{events: meshTenant(0, services)}, {attack: overflow}}}
+		require.Equal(t, quiet, run(t, mode, everything))
 		rapid.Check(t, func(rt *rapid.T) {
-			churn := make([][]tenancy.Event, 3)
-			for i := range churn {
-				churn[i] = rapid.SliceOfN(rapid.Custom(drawChurn), 0, 12).Draw(rt, "churn")
+			deeds := make([][]deed, 3)
+			for i := range deeds {
+				deeds[i] = rapid.SliceOfN(rapid.Custom(drawDeed), 0, 12).Draw(rt, "deeds")
 			}
-			require.Equal(rt, quiet, run(t, mode, churn))
+			require.Equal(rt, quiet, run(t, mode, deeds))
 		})
+	}
+}
+
+// deed is what happens to tenant 0: events, and then an attack by its proxy.
+type deed struct {
+	events []tenancy.Event
+	attack attack
+}
+
+// attack is what a proxy does beside what a proxy does.
+type attack int
+
+const (
+	none     attack = iota
+	lie             // refuses everything with a forged text
+	flood           // asks and asks for others' names
+	overflow        // the same until it is cut off, which takes too long to be drawn often
+)
+
+// drawDeed is an event of tenant 0, its end with all that it has, its return, or
+// an attack.
+func drawDeed(t *rapid.T) deed {
+	switch rapid.IntRange(0, 9).Draw(t, "deed") {
+	case 0: // in any order, as controllers do it
+		return deed{events: rapid.Permutation(allGone()).Draw(t, "gone")}
+	case 1:
+		return deed{events: meshTenant(0, 3)}
+	case 2, 3:
+		return deed{attack: attack(rapid.IntRange(int(lie), int(flood)).Draw(t, "attack"))}
+	default:
+		return deed{events: []tenancy.Event{drawChurn(t)}}
+	}
+}
+
+// allGone removes tenant 0 with whatever drawChurn may have made.
+func allGone() []tenancy.Event {
+	const ns = "ns-000"
+	events := []tenancy.Event{
+		put(tenancy.KindTenant, "", "tenant-000", nil), put(tenancy.KindNamespace, "", ns, nil), put(tenancy.KindServiceGrant, ns, "offer", nil),
+		put(tenancy.KindServiceRequest, ns, "take", nil), put(tenancy.KindAccessPolicy, ns, "p", nil),
+	}
+	for i := range 5 {
+		name := fmt.Sprint("s", i)
+		events = append(events, put(tenancy.KindService, ns, name, nil), put(tenancy.KindPod, ns, name, nil),
+			put(tenancy.KindEndpointSlice, ns, name, nil), put(tenancy.KindNamespace, "", fmt.Sprint("more-", i), nil))
+	}
+	return events
+}
+
+// rascal is a proxy of tenant 0 that comes back when it is cut off.
+type rascal struct {
+	mesh *mesh
+	mode protocol
+	c    *client
+	over bool
+	// lied is set once it refused what it got.
+	lied bool
+	// last are the frames that it did not answer.
+	last []frameOf
+}
+
+func (r *rascal) connect() {
+	r.c, r.over, r.lied, r.last = r.mesh.prepare(r.mode), false, false, nil
+	node := &corev3.Node{Id: "ns-000/s0"}
+	r.mesh.start(r.c, identity.Workload{TrustDomain: meshDomain, Namespace: "ns-000", ServiceAccount: "s0"})
+	r.try(&request{url: snapshot.Cluster.URL(), node: node})
+	r.try(&request{url: snapshot.Listener.URL()})
+	r.try(&request{url: snapshot.Route.URL(), subscribe: []string{"http-80"}, names: []string{"http-80"}})
+}
+
+// try sends a request, if the stream lives.
+func (r *rascal) try(req *request) {
+	select {
+	case r.c.in <- req:
+	case err := <-r.c.done:
+		r.over = true
+		r.c.done <- err // for whoever else looks
+	}
+}
+
+func (r *rascal) take() { r.last = append(r.last, r.c.take()...) }
+
+func (r *rascal) attack(a attack) {
+	const few, many = 50, 1200 // many are more than a stream may ask at once
+	if a != none && r.over {
+		r.connect()
+	}
+	switch a {
+	case lie:
+		r.take()
+		require.True(r.mesh.t, r.lied || len(r.last) > 0, "there is something to refuse")
+		r.lied = true
+		for range 20 { // what is refused comes again, in parts
+			frames := r.last
+			r.last = nil
+			for _, f := range frames {
+				r.try(&request{url: urlOf(f.Type), nonce: f.Nonce, failed: &statuspb.Status{Code: 13, Message: "s0.ns-001.svc.cluster.local:80 of tenant-001: bad"}})
+			}
+			r.take()
+		}
+	case flood, overflow:
+		n := few
+		if a == overflow {
+			n = many
+		}
+		for i := range n {
+			names := []string{fmt.Sprintf("s%d.ns-001.svc.cluster.local:80", i%4), fmt.Sprint("random-", i)}
+			r.try(&request{url: snapshot.Endpoint.URL(), subscribe: names, names: names})
+		}
+		if synctest.Wait(); a == overflow {
+			require.NotEmpty(r.mesh.t, r.c.done, "it is cut off")
+		}
 	}
 }
 
