@@ -162,14 +162,34 @@ func (f *fixture) connect(s *mesh.Server) *proxy {
 	return p
 }
 
+// urls are the types that a proxy asks for.
+func urls() []string {
+	return []string{
+		mesh.ClusterType, "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+		listenerType, "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+		"type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+	}
+}
+
+const listenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
+
+// complete waits until the proxy has its inbound listener and all that follows.
+func (p *proxy) complete(f *fixture) {
+	f.t.Helper()
+	require.NoError(f.t, p.Wait(f.ctx, func(v adsclient.View) bool {
+		for _, url := range urls() {
+			if len(v.Missing(url)) > 0 {
+				return false
+			}
+		}
+		return v.Has(listenerType, "inbound_8080") && len(v.Names(mesh.ClusterType)) > 0
+	}))
+}
+
 // has is every resource of the proxy: its version and bytes, by type and name.
 func (p *proxy) has() map[string]string {
 	out := map[string]string{}
-	for _, url := range []string{
-		mesh.ClusterType, "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-		"type.googleapis.com/envoy.config.listener.v3.Listener", "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-		"type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-	} {
+	for _, url := range urls() {
 		for name, e := range p.State(url) {
 			out[url+" "+name] = e.Version + " " + string(e.Value())
 		}
