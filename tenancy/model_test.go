@@ -295,6 +295,18 @@ func TestProtocolOfASharedPodPort(t *testing.T) {
 		port := w.spec("acme-shop", "orders").Ports[0]
 		require.Equal(t, c.want, port.Protocol, "%v %v", c.a, c.b)
 		require.Equal(t, c.want.IsHTTP(), port.Policy.HTTP)
+		for name, says := range map[string]Protocol{"orders": c.a, "also": c.b} {
+			var want []string
+			if says != c.want {
+				want = []string{ReasonMixedProtocols}
+			}
+			require.ElementsMatch(t, want, w.reasons(KindService, "acme-shop", name), "%s of %v %v", name, c.a, c.b)
+		}
+		w.TakeProblems()
+		w.set(KindEndpointSlice, "acme-shop", "also", nil)
+		require.Empty(t, w.reasons(KindService, "acme-shop", "orders"))
+		_, told := w.TakeProblems()[Ref{Kind: KindService, Key: one("acme-shop", "orders")}]
+		require.Equal(t, c.a != c.want, told, "told without being asked")
 	}
 }
 

@@ -85,9 +85,9 @@ type Namespace struct {
 // Protocol says how a service port is carried.
 type Protocol uint8
 
-// The protocols. ServerFirst is also what a TCP port of unknown kind gets,
-// because its shape works for both; ClientFirst is known to wait for the
-// client's first byte.
+// The protocols. ServerFirst, where the application may speak before the client
+// has, works for every TCP port; ClientFirst is what those get that do not say,
+// because there callers are judged by RBAC, and may be without a certificate.
 const (
 	ServerFirst Protocol = iota
 	ClientFirst

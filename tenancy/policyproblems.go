@@ -135,7 +135,7 @@ func (m *Model) peerProblems(sp *space, p *PeerTLS) []Problem {
 	}
 	for _, port := range sortedKeys(first) {
 		found = append(found, Problem{Reason: ReasonServerFirst, Field: "spec.ports",
-			Message: fmt.Sprintf("Pod port %d stays Strict: the server speaks first there, or may; a client-first port says so by appProtocol bailiwick.dev/client-first", port)})
+			Message: fmt.Sprintf("Pod port %d stays Strict: the server speaks first there, before anybody without a certificate could be refused", port)})
 	}
 	return found
 }

@@ -26,6 +26,9 @@ const (
 	ReasonSameTenant = "SameTenant"
 	// ReasonSharedPort is on a grant that opens more than it names.
 	ReasonSharedPort = "SharedTargetPort"
+	// ReasonMixedProtocols is on a Service that says of a Pod port what another of
+	// the ports that lead there does not say.
+	ReasonMixedProtocols = "MixedProtocols"
 	// ReasonNotPlain is a tenant's service that is named as plain.
 	ReasonNotPlain = "NotPlain"
 	// ReasonPodPending is on a slice with an endpoint whose Pod has not arrived.
@@ -66,7 +69,7 @@ const (
 // Hint reports whether the reason is no fault: the object is honoured as it is
 // written, and somebody may want to know.
 func Hint(reason string) bool {
-	return slices.Contains([]string{ReasonSharedPort, ReasonNarrows, ReasonOverdue, ReasonExpiringSoon}, reason)
+	return slices.Contains([]string{ReasonSharedPort, ReasonMixedProtocols, ReasonNarrows, ReasonOverdue, ReasonExpiringSoon}, reason)
 }
 
 // mostProblems bounds the list of one object.
@@ -202,11 +205,12 @@ func (m *Model) serviceProblems(s *service) []Problem {
 		return limitProblem("services")
 	}
 	m.Service(s.key()) // counts the endpoints over the limit
+	found := s.mixed()
 	if s.excess > 0 {
-		return []Problem{{Reason: ReasonLimit, Message: fmt.Sprintf(
-			"a service port has %d endpoints over the tenant's limit: they are left out", s.excess)}}
+		found = append(found, Problem{Reason: ReasonLimit, Message: fmt.Sprintf(
+			"a service port has %d endpoints over the tenant's limit: they are left out", s.excess)})
 	}
-	return nil
+	return found
 }
 
 // sliceProblems are those of endpoints that are left out. Only Pods of the slice's

@@ -65,3 +65,44 @@ func (p *pod) alsoOpened(s *service, ports PortSet, opens, also map[lead]bool) {
 		}
 	}
 }
+
+// mixed are the service's ports that lead to Pod ports which are not carried as
+// the service says, because another port that leads there says otherwise.
+func (s *service) mixed() []Problem {
+	alone := !slices.ContainsFunc(s.obj.Ports, func(p ServicePort) bool { return p.Protocol != s.obj.Ports[0].Protocol })
+	found := map[uint16]Protocol{}
+	for _, sl := range s.slices {
+		for _, p := range sl.pods {
+			if p == nil || alone && !p.shared(s) {
+				continue
+			}
+			carried := p.ports()
+			for _, l := range p.leads() {
+				if l.Service == s.name && carried[l.Port] != l.Protocol {
+					found[l.Port] = carried[l.Port]
+				}
+			}
+		}
+	}
+	var problems []Problem
+	for _, port := range sortedKeys(found) {
+		how := map[Protocol]string{
+			HTTP1:       "it is carried as HTTP/1",
+			ClientFirst: "callers are judged by connection, not by request",
+			ServerFirst: "callers are judged by connection, before the first byte, and never without a certificate",
+		}[found[port]]
+		problems = append(problems, Problem{Reason: ReasonMixedProtocols, Field: "spec.ports",
+			Message: fmt.Sprintf("Pod port %d is led to by another service port of another protocol: %s", port, how)})
+	}
+	return problems
+}
+
+// shared reports whether another service than s leads to the Pod.
+func (p *pod) shared(s *service) bool {
+	for sl := range p.slices.all() {
+		if sl.service != s {
+			return true
+		}
+	}
+	return false
+}

@@ -107,6 +107,7 @@ func (m *Model) touchPod(p *pod) {
 	m.touchCrowd(p.space)
 	for sl := range p.slices.all() {
 		m.checkGrantsFor(sl.service)
+		m.check(sl.service.ref())
 	}
 	if p.obj != nil {
 		m.checkAsking(p)

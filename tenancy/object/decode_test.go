@@ -64,9 +64,9 @@ func valid() map[string]struct {
   - {name: http-a, port: 80, protocol: TCP, targetPort: 8080}
   - {name: dns-tcp, port: 53}
 `, &tenancy.Service{ClusterIPs: []netip.Addr{ip("10.0.0.1"), ip("fd00::1")}, PublishNotReady: true, Ports: []tenancy.ServicePort{
-			{Name: "dns-tcp", Port: 53}, {Name: "http-a", Port: 80, Protocol: tenancy.HTTP1}, {Name: "b", Port: 90, Protocol: tenancy.HTTP2},
+			{Name: "dns-tcp", Port: 53, Protocol: tenancy.ClientFirst}, {Name: "http-a", Port: 80, Protocol: tenancy.HTTP1}, {Name: "b", Port: 90, Protocol: tenancy.HTTP2},
 		}}},
-		"headless service": {svc + "spec: {clusterIP: None, ports: [{port: 80}]}\n", &tenancy.Service{Ports: []tenancy.ServicePort{{Port: 80}}}},
+		"headless service": {svc + "spec: {clusterIP: None, ports: [{port: 80}]}\n", &tenancy.Service{Ports: []tenancy.ServicePort{{Port: 80, Protocol: tenancy.ClientFirst}}}},
 		"cluster IP alone": {svc + "spec: {clusterIP: 10.0.0.1}\n", &tenancy.Service{ClusterIPs: []netip.Addr{ip("10.0.0.1")}}},
 		"slice": {slice + `addressType: IPv4
 ports: [{name: http, port: 8080}, {name: u, port: 1, protocol: SCTP}, {port: 9}]

@@ -8,7 +8,7 @@ import (
 
 // ProtocolOf says how a TCP service port is carried, from its name and its
 // appProtocol (nil: none). An appProtocol decides alone: if it is none that we
-// know, the port is of unknown kind, whatever its name.
+// know, the client speaks first, whatever the port's name.
 func ProtocolOf(portName string, appProtocol *string) tenancy.Protocol {
 	if appProtocol != nil && *appProtocol != "" {
 		word := strings.ToLower(*appProtocol)
@@ -17,8 +17,8 @@ func ProtocolOf(portName string, appProtocol *string) tenancy.Protocol {
 			return tenancy.HTTP1
 		case "kubernetes.io/h2c":
 			return tenancy.HTTP2
-		case "kubernetes.io/wss", "bailiwick.dev/client-first":
-			return tenancy.ClientFirst
+		case "bailiwick.dev/server-first":
+			return tenancy.ServerFirst
 		}
 		return protocolWord(word)
 	}
@@ -29,17 +29,17 @@ func ProtocolOf(portName string, appProtocol *string) tenancy.Protocol {
 	return protocolWord(word)
 }
 
-// protocolWord knows the words that both places share. Those that are not in
-// it, such as mysql, smtp, ftp, ssh, imap, pop3, nntp, vnc and
-// bailiwick.dev/server-first, are server-first, as is all that is unknown.
+// protocolWord knows the words that both places share. Server-first are those
+// protocols whose clients wait for a greeting; whatever is unknown is as TCP
+// services mostly are.
 func protocolWord(word string) tenancy.Protocol {
 	switch word {
 	case "http", "grpc-web":
 		return tenancy.HTTP1
 	case "http2", "grpc":
 		return tenancy.HTTP2
-	case "https", "tls", "redis", "mongo", "postgres", "kafka", "amqp":
-		return tenancy.ClientFirst
+	case "ftp", "imap", "lmtp", "mariadb", "mysql", "nats", "nntp", "pop3", "rfb", "sieve", "smtp", "ssh", "submission", "telnet", "vnc":
+		return tenancy.ServerFirst
 	}
-	return tenancy.ServerFirst
+	return tenancy.ClientFirst
 }
