@@ -112,6 +112,15 @@ func (c *Cluster) Delete(ctx context.Context, user string, objects ...*unstructu
 	return nil
 }
 
+// Get reads the object of that kind, namespace and name.
+func (c *Cluster) Get(ctx context.Context, user string, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	client, err := dynamic.NewForConfig(c.REST(user))
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	return client.Resource(Resource(u)).Namespace(u.GetNamespace()).Get(ctx, u.GetName(), metav1.GetOptions{})
+}
+
 // Resource is where objects of u's kind are.
 func Resource(u *unstructured.Unstructured) schema.GroupVersionResource {
 	if gv := v1alpha1.GroupVersion(); u.GroupVersionKind().Group == gv.Group {

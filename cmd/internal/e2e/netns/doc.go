@@ -2,6 +2,10 @@
 // the rules of `bailiwick iptables` in them, an application and an Envoy each. It
 // needs Linux and root. There is nothing to import.
 //
+// TestCapture takes its objects from files. TestCluster has a whole installation
+// on an API server, with Pods as the injector makes them; what controllers and
+// kubelets do there the test does.
+//
 // What holds:
 //
 //  1. The tests run in a network namespace of their own, the node: the test

@@ -59,10 +59,9 @@ type pod struct {
 	envoy    *mesh.Envoy
 }
 
-func start(t *testing.T) *world {
+// prepare makes what a mesh needs that runs nothing yet.
+func prepare(t *testing.T) *world {
 	t.Helper()
-	needNode(t)
-	envoy := envoytest.Binary(t)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	w := &world{ctx: ctx, dir: t.TempDir()}
@@ -71,15 +70,23 @@ func start(t *testing.T) *world {
 	var err error
 	w.binary, err = mesh.BuildBailiwick(ctx, w.dir)
 	require.NoError(t, err)
-	require.NoError(t, os.CopyFS(filepath.Join(w.dir, "objects"), os.DirFS("testdata/objects")))
 	w.ca, err = mesh.NewCA(filepath.Join(w.dir, "ca"), "platform.example", "acme.example", "globex.example")
 	require.NoError(t, err)
+	return w
+}
 
+func start(t *testing.T) *world {
+	t.Helper()
+	needNode(t)
+	envoy := envoytest.Binary(t)
+	w := prepare(t)
+	objects := filepath.Join(w.dir, "objects")
+	require.NoError(t, os.CopyFS(objects, os.DirFS("testdata/objects")))
 	buildBridge(t)
 	// A machine outside the mesh, at addresses that the rules know and do not.
 	ip(t, "addr add 10.77.0.2/24 dev pods")
 	w.listen(t, nil, "outside", map[uint16]string{80: "http", 7777: "banner", excludedOutbound: "banner"})
-	w.startServer(t)
+	w.startServer(t, mesh.ServerConfig{ConfigDir: objects})
 
 	w.web = w.newPod(t, "acme.example", "acme-web", "web", 10)
 	w.orders = w.newPod(t, "acme.example", "acme-shop", "orders", 20)
@@ -101,12 +108,11 @@ func start(t *testing.T) *world {
 
 func (w *world) pods() []*pod { return []*pod{w.web, w.orders, w.spy} }
 
-func (w *world) startServer(t *testing.T) {
+func (w *world) startServer(t *testing.T, config mesh.ServerConfig) {
 	t.Helper()
+	config.Binary, config.Dir, config.CA, config.XDSAddr = w.binary, filepath.Join(w.dir, "server"), w.ca, node4
 	var err error
-	w.server, err = mesh.StartServer(w.ctx, mesh.ServerConfig{
-		Binary: w.binary, Dir: filepath.Join(w.dir, "server"), ConfigDir: filepath.Join(w.dir, "objects"), CA: w.ca, XDSAddr: node4,
-	})
+	w.server, err = mesh.StartServer(w.ctx, config)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		w.server.Stop()
