@@ -92,17 +92,23 @@ func (f *fixture) explained(from *pod, service tenancy.Key, port uint16, method,
 	}
 }
 
+// asking are the flags of whoever asks the server as the workload of a Pod.
+func (f *fixture) asking(p *pod) []string {
+	f.t.Helper()
+	dir := f.t.TempDir()
+	require.NoError(f.t, f.ca.WriteSVID(dir, p.workload.String()))
+	return []string{
+		"--server", f.server.XDS.String(), "--server-id", f.server.ID, "--trust-bundle", f.ca.BundleFile(serverDomain),
+		"--cert", filepath.Join(dir, mesh.CertFile), "--key", filepath.Join(dir, mesh.KeyFile),
+	}
+}
+
 // What a tenant is answered by the server, as whom its certificate says, is what
 // the objects say in its scope, and names nothing more than its proxies know.
 func (f *fixture) checkAsked() {
 	for _, asker := range []*pod{f.pods[shopWeb], f.pods[globexWeb]} {
 		tenant, _, _ := strings.Cut(asker.name, "-")
-		dir := f.t.TempDir()
-		require.NoError(f.t, f.ca.WriteSVID(dir, asker.workload.String()))
-		server := []string{
-			"--server", f.server.XDS.String(), "--server-id", f.server.ID, "--trust-bundle", f.ca.BundleFile(serverDomain),
-			"--cert", filepath.Join(dir, mesh.CertFile), "--key", filepath.Join(dir, mesh.KeyFile),
-		}
+		server := f.asking(asker)
 		directory := []string{"--config-dir", f.dir, "--tenant", tenant, "--allow-loopback-endpoints"}
 		both := func(args ...string) string {
 			asked := run(f.t, nil, append(slices.Clone(args), server...)...)

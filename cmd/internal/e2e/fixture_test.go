@@ -81,24 +81,31 @@ func setUp(t *testing.T, without ...string) *fixture {
 // newFixture makes a copy of testdata/mesh and starts nothing.
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
+	f := emptyFixture(t, "acme.example", "globex.example")
+	f.copyObjects("testdata/mesh")
+	return f
+}
+
+// emptyFixture has no objects yet.
+func emptyFixture(t *testing.T, domains ...string) *fixture {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	f := &fixture{t: t, ctx: ctx, root: t.TempDir(), pods: map[string]*pod{}}
 	f.dir = filepath.Join(f.root, "objects")
-	f.copyObjects("testdata/mesh")
 	var err error
-	f.ca, err = mesh.NewCA(filepath.Join(f.root, "ca"), serverDomain, "acme.example", "globex.example")
+	f.ca, err = mesh.NewCA(filepath.Join(f.root, "ca"), append([]string{serverDomain}, domains...)...)
 	require.NoError(t, err)
 	return f
 }
 
 // serve starts the server and does not wait for it.
-func (f *fixture) serve() {
+func (f *fixture) serve(args ...string) {
 	f.t.Helper()
 	var err error
 	f.server, err = mesh.StartServer(f.ctx, mesh.ServerConfig{
 		Binary: built.binary, Dir: filepath.Join(f.root, "server"), ConfigDir: f.dir, CA: f.ca,
-		Args: []string{"--log-level", "debug"},
+		Args: append([]string{"--log-level", "debug"}, args...),
 	})
 	require.NoError(f.t, err)
 	f.t.Cleanup(func() {

@@ -2,14 +2,11 @@ package e2e
 
 import (
 	"bufio"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bailiwick.dev/bailiwick/cmd/internal/mesh"
+	"bailiwick.dev/bailiwick/tenancy/canary"
 	"bailiwick.dev/bailiwick/xds/adsclient"
 )
 
@@ -105,8 +103,7 @@ func (f *fixture) pages(p *pod) string {
 	for _, page := range []string{"/config_dump?include_eds", "/clusters", "/listeners", "/certs", "/stats", "/init_dump"} {
 		raw, err := p.envoy.Admin(f.ctx, page)
 		require.NoError(f.t, err)
-		// JSON writes the line ends of certificates so.
-		all.WriteString(strings.ReplaceAll(string(raw), `\n`, "\n"))
+		all.Write(raw)
 	}
 	return all.String()
 }
@@ -154,26 +151,12 @@ func only(names []string, fits func(name string) bool) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !fits(name) })
 }
 
-// pemBlock is a certificate in a text.
-var pemBlock = regexp.MustCompile(`(?s)-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----`)
-
-// readable puts the names in certificates in place of the certificates.
-func (f *fixture) readable(text string) string {
-	return strings.ToLower(pemBlock.ReplaceAllStringFunc(text, func(block string) string {
-		der, _ := pem.Decode([]byte(block))
-		require.NotNil(f.t, der, block)
-		cert, err := x509.ParseCertificate(der.Bytes)
-		require.NoError(f.t, err)
-		return fmt.Sprint(cert.Subject, cert.Issuer, cert.URIs, cert.DNSNames)
-	}))
-}
-
 // knowsNoMore looks for strings in what a Pod's proxy knows. What no proxy has
 // any use for (labels, uids, nodes and so on) is marked as "kanary", because
 // Envoy has canaries of its own.
 func (f *fixture) knowsNoMore(p *pod, text string) {
 	f.t.Helper()
-	text = f.readable(text)
+	text = canary.Readable(text)
 	f.findsOwn(p, text)
 	for _, word := range revealed(p) {
 		require.Contains(f.t, text, word)
