@@ -20,7 +20,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"bailiwick.dev/bailiwick/identity"
@@ -183,23 +182,17 @@ func orDefault[T int | int64 | time.Duration](v, def T) T {
 // that [Listener] has wrapped. Serve does both.
 func (s *Server) GRPC(src identity.Source, trustDomains []string) *grpc.Server {
 	allowed := slices.Clone(trustDomains)
-	g := grpc.NewServer(
+	g := grpc.NewServer(append(Transport(),
 		grpc.Creds(credentials.NewTLS(identity.ServerTLS(src, allowed))),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.StreamInterceptor(s.streamInterceptor(allowed)),
 		grpc.UnaryInterceptor(s.unaryInterceptor(allowed)),
-		// Envoys ping every 30 s; gRPC's own minimum of 5 min would cut them off.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		// None: TLS has one of its own.
-		grpc.ReadBufferSize(0),
-		grpc.WriteBufferSize(64<<10),
 		grpc.MaxRecvMsgSize(s.maxRequest),
 		grpc.MaxConcurrentStreams(16),
 		grpc.MaxHeaderListSize(64<<10),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.WaitForHandlers(true),
-	)
+	)...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
 	if s.asked != nil {
 		askv1.RegisterAskServer(g, s.asked)
