@@ -99,7 +99,7 @@ func (c *client) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.tailOnly = c.fleet.config.One
+	w.endsOnly = c.fleet.config.One
 	c.wire = w
 	c.subscribed, c.listening = map[string]bool{}, false
 	c.fleet.mu.Lock()
@@ -226,8 +226,12 @@ func (c *client) takeOne(tail []byte, size int, at Instant) error {
 	if !c.fleet.config.SotW {
 		return c.wire.send(ackOf(snapshot.Endpoint.URL(), nonce))
 	}
-	// The version is not looked for: servers go by the nonce.
-	return c.request(request{typ: snapshot.Endpoint, names: []string{fanoutName}, nonce: string(nonce), version: "1"})
+	// SnapshotCache answers at once what does not state the version that it has.
+	version, err := versionAtStart(c.wire.head)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errResponse, err)
+	}
+	return c.request(request{typ: snapshot.Endpoint, names: []string{fanoutName}, nonce: string(nonce), version: version})
 }
 
 // follow returns the subscriptions that come of a response.

@@ -30,6 +30,7 @@ type contender struct {
 var contenders = []contender{
 	{name: "raw TLS writes (floor)", kind: "raw"},
 	{name: "raw TLS writes, answered", kind: "raw", answered: true},
+	{name: "bare gRPC", kind: "bare"},
 	{name: "ours, delta", kind: "ours"},
 	{name: "ours, state of the world", kind: "ours", sotw: true},
 	{name: "stock LinearCache, state of the world", kind: "linear", sotw: true},
@@ -64,6 +65,8 @@ func fanout(ctx context.Context, r *run) error {
 		t := targets[body]
 		ratio("ours over the floor", "ours, delta", "raw TLS writes (floor)", t[0], true)
 		ratio("ours over the floor with answers", "ours, delta", "raw TLS writes, answered", 0, true)
+		ratio("ours over bare gRPC", "ours, delta", "bare gRPC", 0, true)
+		ratio("bare gRPC over the floor", "bare gRPC", "raw TLS writes (floor)", 0, true)
 		ratio("SnapshotCache over ours (state of the world)", "stock SnapshotCache, state of the world", "ours, state of the world", t[1], false)
 		ratio("SnapshotCache over ours (delta)", "stock SnapshotCache, delta", "ours, delta", 0, false)
 		ratio("LinearCache over ours (state of the world)", "stock LinearCache, state of the world", "ours, state of the world", 0, false)

@@ -62,6 +62,20 @@ func nonceAtEnd(tail []byte) ([]byte, error) {
 	return tail[at+2:], nil
 }
 
+// versionAtStart finds the version_info in the head of a DiscoveryResponse. All
+// servers here write it first.
+func versionAtStart(head []byte) (string, error) {
+	number, typ, n := protowire.ConsumeTag(head)
+	if n < 0 || number != 1 || typ != protowire.BytesType {
+		return "", errors.New("a response does not begin with its version")
+	}
+	version, n := protowire.ConsumeString(head[n:])
+	if n < 0 {
+		return "", errors.New("a response does not begin with a version of the usual length")
+	}
+	return version, nil
+}
+
 // response is what a client sees of a response. It refers to the message.
 type response struct {
 	typeURL   string

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -18,16 +20,20 @@ import (
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/snapshot"
+	"bailiwick.dev/bailiwick/xds"
 )
 
 // StockConfig says which of the servers that ours is compared with.
 type StockConfig struct {
 	CA string
 	// Kind is "snapshot" or "linear", go-control-plane's caches behind its own
-	// server; "raw", which writes bytes to TLS connections and reads what comes
-	// back, or "greet", which writes to new ones.
+	// server; "bare", which is gRPC and nothing above it; "raw", which writes bytes
+	// to TLS connections and reads what comes back, or "greet", which writes to new
+	// ones.
 	Kind string
 	// Body is the size of the one assignment.
 	Body    int
@@ -42,6 +48,7 @@ type Stock struct {
 	snapshots cachev3.SnapshotCache
 	linear    *cachev3.LinearCache
 	raw       *rawServer
+	bare      *bareServer
 }
 
 // oneNode makes all nodes one, so that a push is one snapshot: the best case.
@@ -81,6 +88,8 @@ func (s *Stock) Start(config StockConfig, started *Started) error {
 	case "snapshot":
 		s.snapshots = cachev3.NewSnapshotCache(true, oneNode{}, nil)
 		cache = s.snapshots
+	case "bare":
+		s.bare = &bareServer{}
 	case "linear":
 		s.linear = cachev3.NewLinearCache(resourcev3.EndpointType)
 		cache = s.linear
@@ -91,8 +100,16 @@ func (s *Stock) Start(config StockConfig, started *Started) error {
 		return err
 	}
 	// The transport is set up as ours is, so that only what is above it differs.
-	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(tlsConfig)), grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(64<<10))
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, serverv3.NewServer(context.Background(), cache, nil))
+	options := append(xds.Transport(), grpc.Creds(credentials.NewTLS(tlsConfig)))
+	if s.bare != nil {
+		options = append(options, grpc.ForceServerCodecV2(bareCodec{}))
+	}
+	g := grpc.NewServer(options...)
+	if s.bare != nil {
+		s.bare.register(g)
+	} else {
+		discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, serverv3.NewServer(context.Background(), cache, nil))
+	}
 	go func() { _ = g.Serve(listener) }() // ends with the process
 	return nil
 }
@@ -105,6 +122,9 @@ func (s *Stock) Push(_ struct{}, at *Instant) error {
 		return s.raw.push(s.config.Body)
 	}
 	next := assignment(s.config.Body, s.round)
+	if s.bare != nil {
+		return s.pushBare(next, at)
+	}
 	*at = now()
 	if s.linear != nil {
 		return s.linear.UpdateResource(fanoutName, next)
@@ -116,6 +136,18 @@ func (s *Stock) Push(_ struct{}, at *Instant) error {
 		return err
 	}
 	return s.snapshots.SetSnapshot(context.Background(), fanoutName, snap)
+}
+
+// pushBare encodes a response before the clock starts.
+func (s *Stock) pushBare(next *endpointv3.ClusterLoadAssignment, at *Instant) error {
+	res, err := snapshot.NewResource(snapshot.Endpoint, fanoutName, next, nil, nil)
+	if err != nil {
+		return err
+	}
+	body := protowire.AppendTag(slices.Clone(res.DeltaFrame()), 4, protowire.BytesType)
+	body = protowire.AppendString(body, snapshot.Endpoint.URL())
+	*at = now()
+	return s.bare.push(body)
 }
 
 // rawServer writes the same bytes to every connection, each from a goroutine of

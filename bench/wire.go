@@ -37,8 +37,10 @@ type wire struct {
 	left   int
 	prefix []byte
 	kept   []byte
-	// tailOnly keeps the last bytes only, where the nonce is.
-	tailOnly bool
+	// endsOnly keeps the first bytes in head and the last ones, where version and
+	// nonce are, and nothing between.
+	endsOnly bool
+	head     []byte
 	size     int
 }
 
@@ -46,8 +48,8 @@ type wire struct {
 // control, as with a client that reads at once.
 const window = 1 << 30
 
-// tailBytes are kept of a message whose content is not looked at.
-const tailBytes = 64
+// headBytes and tailBytes are kept of a message whose content is not looked at.
+const headBytes, tailBytes = 64, 64
 
 // dialPatience bounds a connection's set-up.
 const dialPatience = 30 * time.Second
@@ -243,6 +245,7 @@ func (w *wire) data(b []byte, got func([]byte, int) error) error {
 			}
 			w.left = int(binary.BigEndian.Uint32(w.prefix[1:]))
 			w.size, w.prefix, w.kept = w.left, w.prefix[:0], w.kept[:0]
+			w.head = w.head[:0]
 			if w.left > 0 {
 				continue
 			}
@@ -260,10 +263,11 @@ func (w *wire) data(b []byte, got func([]byte, int) error) error {
 }
 
 func (w *wire) keep(b []byte) {
-	if !w.tailOnly {
+	if !w.endsOnly {
 		w.kept = append(w.kept, b...)
 		return
 	}
+	w.head = append(w.head, b[:min(headBytes-len(w.head), len(b))]...)
 	if over := w.left - tailBytes; over > 0 {
 		b = b[min(over, len(b)):]
 	}
