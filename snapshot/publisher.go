@@ -29,6 +29,10 @@ type Config struct {
 	// Problems, if set, is told what is wrong with objects, and when it no
 	// longer is (no problems left). It is called from Run and must not block.
 	Problems func(map[tenancy.Ref][]tenancy.Problem)
+	// Holdings, if set, is told of each tenant, when that changes, which names it
+	// has and had; see tenancy.Holdings. It is called from Run, before Ready is
+	// closed for what was loaded first, and must not block.
+	Holdings func(map[string][]tenancy.Held)
 }
 
 // outboundCache bounds how many outbound listeners are kept encoded for views
@@ -39,14 +43,15 @@ const outboundCache = 1 << 16
 // owns the model and every layer; all other methods may be called from
 // anywhere and never block.
 type Publisher struct {
-	model   *tenancy.Model
-	builder *Builder
-	log     *slog.Logger
-	stats   *Stats
-	quiet   time.Duration
-	max     time.Duration
-	gather  time.Duration // how long a flooding tenant's decisions are gathered
-	tell    func(map[tenancy.Ref][]tenancy.Problem)
+	model    *tenancy.Model
+	builder  *Builder
+	log      *slog.Logger
+	stats    *Stats
+	quiet    time.Duration
+	max      time.Duration
+	gather   time.Duration // how long a flooding tenant's decisions are gathered
+	tell     func(map[tenancy.Ref][]tenancy.Problem)
+	holdings func(map[string][]tenancy.Held)
 
 	in     *inbox
 	ready  chan struct{} // closed once the first complete load was absorbed
@@ -96,7 +101,7 @@ func NewPublisher(c Config) (*Publisher, error) {
 		return nil, fmt.Errorf("register publisher metrics: %w", err)
 	}
 	p := &Publisher{
-		model: c.Model, builder: c.Builder, log: c.Logger, stats: stats, tell: c.Problems,
+		model: c.Model, builder: c.Builder, log: c.Logger, stats: stats, tell: c.Problems, holdings: c.Holdings,
 		quiet: c.Quiet, max: c.Max, gather: urgentGather,
 		in: newInbox(), ready: make(chan struct{}),
 		services: map[tenancy.Key]*builtService{}, bundles: map[string]*Resource{}, outbound: cache,
@@ -206,6 +211,7 @@ func (p *Publisher) absorb(b batch, now time.Time) {
 	p.stats.events.Add(uint64(len(b.events)))
 	touched := p.model.TakeTouched()
 	p.reportProblems()
+	p.contain("report of holdings", p.reportHoldings)
 	if b.synced && !p.synced {
 		p.synced = true
 		close(p.ready)
@@ -248,6 +254,12 @@ func (p *Publisher) reportProblems() {
 	}
 	if p.tell != nil {
 		p.contain("report of problems", func() { p.tell(problems) })
+	}
+}
+
+func (p *Publisher) reportHoldings() {
+	if changed := p.model.TakeHoldings(); len(changed) > 0 && p.holdings != nil {
+		p.holdings(changed)
 	}
 }
 

@@ -7,7 +7,8 @@ import "time"
 // from before name a workload of the new owner, and Envoy cannot tell them
 // apart. Therefore the name is nobody's until the last of them has expired:
 // Config.SVIDMaxTTL after its former holder lost it. Who gets it back as it was
-// (same tenant, same uid) does not wait.
+// (same tenant, same uid) does not wait. Who had what is remembered beyond this
+// process, see holdings.go.
 
 // holder is to whom a namespace's name is due by the objects, whether or not it
 // has to wait. The zero value is nobody.
@@ -35,23 +36,13 @@ func (m *Model) Tick(now time.Time) {
 	m.tickEnds()
 	m.tickPods()
 	m.cause = ""
-	var asked []*space
 	freed := set[string]{}
 	for f, ok := m.waits.due(now); ok; f, ok = m.waits.due(now) {
 		m.steps++
 		m.forgetHolder(f.name, f.holder)
 		freed[f.name] = struct{}{}
 	}
-	for name := range freed {
-		if m.names[name] == nil {
-			continue
-		}
-		for sp := range m.names[name].spaces {
-			m.checkNamespace(sp)
-			asked = append(asked, sp)
-		}
-	}
-	m.settle(asked, func() {})
+	m.reconsider(freed)
 }
 
 // NextExpiry is when Tick has something to do, zero for never.
@@ -74,6 +65,17 @@ func (m *Model) forgetHolder(name string, h holder) {
 	if len(m.former[name]) == 0 {
 		delete(m.former, name)
 	}
+	m.note(formerHolder{name, h}, time.Time{}, false)
+}
+
+// await has a name wait for the SVIDs of one who had it.
+func (m *Model) await(f formerHolder, until time.Time) {
+	m.waits.cancel(m.former[f.name][f.holder])
+	if m.former[f.name] == nil {
+		m.former[f.name] = map[holder]*alarm[formerHolder]{}
+	}
+	m.former[f.name][f.holder] = m.waits.set(until, f)
+	m.note(f, until, true)
 }
 
 // noteHolder remembers who had the name of a space until now, if somebody else
@@ -91,13 +93,12 @@ func (m *Model) noteHolder(sp *space) {
 		return
 	}
 	if old != (holder{}) {
-		m.forgetHolder(sp.name, old)
-		if m.former[sp.name] == nil {
-			m.former[sp.name] = map[holder]*alarm[formerHolder]{}
-		}
-		m.former[sp.name][old] = m.waits.set(m.now.Add(m.config.SVIDMaxTTL), formerHolder{sp.name, old})
+		m.await(formerHolder{sp.name, old}, m.now.Add(m.config.SVIDMaxTTL))
 	}
-	m.forgetHolder(sp.name, now)
+	if now != (holder{}) {
+		m.forgetHolder(sp.name, now)
+		m.note(formerHolder{sp.name, now}, time.Time{}, true)
+	}
 }
 
 // reserved is until when a space has to wait for its name; zero if it need not.

@@ -4,7 +4,7 @@ var kindNames = [...]string{
 	KindNamespace: "Namespace", KindService: "Service", KindEndpointSlice: "EndpointSlice", KindPod: "Pod",
 	KindTenant: "Tenant", KindServiceGrant: "ServiceGrant", KindServiceRequest: "ServiceRequest",
 	KindClusterServiceGrant: "ClusterServiceGrant", KindAccessPolicy: "AccessPolicy", KindTrustBundle: "TrustBundle",
-	KindClusterAccessPolicy: "ClusterAccessPolicy", KindPeerTLS: "PeerTLS",
+	KindClusterAccessPolicy: "ClusterAccessPolicy", KindPeerTLS: "PeerTLS", KindHoldings: "Holdings",
 }
 
 // String is the kind as it stands in YAML.

@@ -64,6 +64,11 @@ type Model struct {
 	// with the time until when, for which waits are set.
 	former map[string]map[holder]*alarm[formerHolder]
 	waits  alarms[formerHolder]
+	// holdings are the names that each tenant has or had, with the time until when
+	// that matters, zero for those that it has; unsaid are the tenants of which
+	// TakeHoldings has something new to say.
+	holdings map[string]map[formerHolder]time.Time
+	unsaid   set[string]
 	// ends are the objects that end at a time; stale puts that off.
 	ends endings
 	// late are the slices with endpoints that wait for their Pods, until that is a
@@ -96,6 +101,7 @@ func NewModel(c Config) *Model {
 		clusterFor: map[target]set[*clusterGrant]{}, clusterOf: map[string]set[*clusterGrant]{},
 		clusterAll: set[*clusterGrant]{}, denying: map[string]set[*accessPolicy]{},
 		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, crowds: set[*space]{}, former: map[string]map[holder]*alarm[formerHolder]{},
+		holdings: map[string]map[formerHolder]time.Time{}, unsaid: set[string]{},
 		clusterPolicies: newClusterPolicies(),
 		ends:            endings{byRef: map[Ref]*ending{}},
 	}
@@ -118,6 +124,8 @@ func (m *Model) apply(ev Event) {
 		m.applyNamespace(k, as[Namespace](ev.Object))
 	case KindTenant:
 		m.applyTenant(k, as[Tenant](ev.Object))
+	case KindHoldings:
+		m.applyHoldings(k, as[Holdings](ev.Object))
 	case KindTrustBundle:
 		m.applyBundle(k, as[TrustBundle](ev.Object))
 	case KindClusterServiceGrant:

@@ -14,7 +14,8 @@ type Kind uint8
 
 // The kinds. Namespace, Service, EndpointSlice and Pod are the fields that we
 // read of the Kubernetes kinds of that name; the others are of group
-// bailiwick.dev, but for TrustBundle, which comes from the identity source.
+// bailiwick.dev, but for TrustBundle, which comes from the identity source, and
+// Holdings, which is what stands in the status of a Tenant.
 const (
 	KindNamespace Kind = iota + 1
 	KindService
@@ -28,6 +29,7 @@ const (
 	KindTrustBundle
 	KindClusterAccessPolicy
 	KindPeerTLS
+	KindHoldings
 )
 
 // Key names an object among those of its kind. Source tells where it was
@@ -331,3 +333,4 @@ func (*AccessPolicy) isObject()        {}
 func (*ClusterAccessPolicy) isObject() {}
 func (*PeerTLS) isObject()             {}
 func (*TrustBundle) isObject()         {}
+func (*Holdings) isObject()            {}

@@ -41,6 +41,7 @@ func everyObject() map[tenancy.Kind]tenancy.Object {
 		tenancy.KindServiceRequest: &tenancy.ServiceRequest{}, tenancy.KindClusterServiceGrant: &tenancy.ClusterServiceGrant{},
 		tenancy.KindAccessPolicy: &tenancy.AccessPolicy{}, tenancy.KindTrustBundle: &tenancy.TrustBundle{},
 		tenancy.KindClusterAccessPolicy: &tenancy.ClusterAccessPolicy{}, tenancy.KindPeerTLS: &tenancy.PeerTLS{},
+		tenancy.KindHoldings: &tenancy.Holdings{},
 	}
 }
 
@@ -140,6 +141,8 @@ func TestNoCanaryLeavesItsTenant(t *testing.T) {
 						namespace, o.AllTenants = "", false
 					case *tenancy.TrustBundle, *tenancy.ClusterAccessPolicy:
 						namespace = ""
+					case *tenancy.Holdings:
+						name, namespace = "tenant-000", ""
 					case *tenancy.ServiceGrant:
 						o.From[0].Tenant, o.To[0].Service = "tenant-001", "s0" // offered, and not taken
 					case *tenancy.AccessPolicy:

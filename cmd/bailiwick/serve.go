@@ -211,6 +211,7 @@ type server struct {
 	// fleet is nil where statuses are not written.
 	fleet     *status.Fleet
 	steward   *steward.Steward
+	ledger    *steward.Ledger
 	listeners struct{ xds, health, admin net.Listener }
 	// draining is closed when no proxy should come any more; set by run.
 	draining <-chan struct{}
@@ -248,10 +249,12 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 		Registerer: s.registry,
 		Quiet:      c.quiet, Max: c.max,
 		Problems: board.Problems,
+		Holdings: func(changed map[string][]tenancy.Held) { s.ledger.Note(changed) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make publisher: %w", err)
 	}
+	s.ledger = steward.NewLedger(s.publisher.Ready())
 	s.xds, err = xds.NewServer(xds.Config{
 		Store: s.publisher, Logger: log, Registerer: s.registry, Limits: s.publisher.Limits, BindToPodIP: c.bindToPodIP,
 		Ask: s.publisher, ClusterDomain: c.clusterDomain, Fresh: s.freshness.fresh,

@@ -17,7 +17,7 @@ func (s *server) makeSteward() error {
 	if err != nil {
 		return err
 	}
-	s.steward, err = steward.New(steward.Config{REST: config, Logger: s.log, Registerer: s.registry})
+	s.steward, err = steward.New(steward.Config{REST: config, Logger: s.log, Registerer: s.registry, Ledger: s.ledger})
 	return err
 }
 
@@ -29,8 +29,9 @@ func (s *server) runSteward(ctx context.Context) error {
 	var last time.Time
 	var term uint64
 	for {
-		// Whoever begins to lead looks at once.
-		for !last.IsZero() && s.fleet.Term() == term && time.Since(last) < stewardEvery {
+		// Whoever begins to lead looks at once, and what is to be remembered is
+		// written soon.
+		for !last.IsZero() && s.fleet.Term() == term && time.Since(last) < stewardEvery && !s.ledger.News() {
 			select {
 			case <-ctx.Done():
 				return nil

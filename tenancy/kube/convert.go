@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,9 @@ type converted struct {
 	object     tenancy.Object
 	generation int64
 	errors     []object.FieldError
+	// holdings are what the status of a Tenant remembers, whatever else is wrong
+	// with it; nil for other kinds.
+	holdings *tenancy.Holdings
 }
 
 func (k *kind) key(obj metav1.Object) tenancy.Key {
@@ -51,6 +55,9 @@ func (k *kind) convert(obj any) converted {
 func (k *kind) decode(out *converted, u *unstructured.Unstructured) {
 	// What the API server and we ourselves put there nobody has to be able to read.
 	unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
+	if k.info.Kind == tenancy.KindTenant {
+		out.holdings = holdings(u)
+	}
 	delete(u.Object, "status")
 	raw, err := u.MarshalJSON()
 	if err != nil {
@@ -66,6 +73,30 @@ func (k *kind) decode(out *converted, u *unstructured.Unstructured) {
 			out.object = e.Object
 		}
 	}
+}
+
+// holdings are read for themselves: what cannot be read of them makes no name
+// wait, and the lease holder writes it anew.
+func holdings(u *unstructured.Unstructured) *tenancy.Holdings {
+	domain, _, _ := unstructured.NestedString(u.Object, "spec", "trustDomain")
+	list, _, _ := unstructured.NestedSlice(u.Object, "status", "namespaces")
+	out := &tenancy.Holdings{}
+	for _, item := range list {
+		fields, _ := item.(map[string]any)
+		held := tenancy.Held{TrustDomain: domain}
+		held.Namespace, _ = fields["name"].(string)
+		held.UID, _ = fields["uid"].(string)
+		text, waits := fields["until"].(string)
+		until, err := time.Parse(time.RFC3339, text)
+		if held.Namespace == "" || waits && err != nil {
+			continue
+		}
+		if waits {
+			held.Until = until.Unix()
+		}
+		out.Held = append(out.Held, held)
+	}
+	return out
 }
 
 // wrong is an error of a stored object.

@@ -21,4 +21,6 @@
 //  5. Nothing blocks a watch: what was not taken yet is gathered by object, and
 //     bounded by their number.
 //  6. Of an object nothing is kept but what the Model reads.
+//  7. Of statuses only what Tenants remember of namespaces is read, and handed out
+//     before anybody is served.
 package kube

@@ -36,6 +36,8 @@ type kind struct {
 	// objects that are stored.
 	applied map[tenancy.Key]applied
 	faults  map[tenancy.Key]Fault
+	// holdings are those of Tenants, as the sink has them.
+	holdings map[tenancy.Key]*tenancy.Holdings
 	// read is set once all objects were read.
 	read  bool
 	state liveness
@@ -50,7 +52,7 @@ type applied struct {
 }
 
 func newKind(s *Source, info object.KindInfo, c *clients) (*kind, error) {
-	k := &kind{source: s, info: info, applied: map[tenancy.Key]applied{}, faults: map[tenancy.Key]Fault{}}
+	k := &kind{source: s, info: info, applied: map[tenancy.Key]applied{}, faults: map[tenancy.Key]Fault{}, holdings: map[tenancy.Key]*tenancy.Holdings{}}
 	switch info.Kind {
 	case tenancy.KindServiceGrant, tenancy.KindServiceRequest, tenancy.KindClusterServiceGrant:
 		k.adds = true
@@ -251,6 +253,10 @@ func (k *kind) Transformer() cache.TransformFunc {
 // set applies an object. Source.mu is held.
 func (k *kind) set(item converted) {
 	s := k.source
+	if item.holdings != nil && !reflect.DeepEqual(item.holdings, k.holdings[item.key]) {
+		k.holdings[item.key] = item.holdings
+		s.enqueue(tenancy.Event{Ref: tenancy.Ref{Kind: tenancy.KindHoldings, Key: item.key}, Object: item.holdings})
+	}
 	if len(item.errors) > 0 || len(k.faults[item.key].Errors) > 0 {
 		s.unsaid = true
 		if len(item.errors) == 0 {
@@ -277,6 +283,7 @@ func (k *kind) set(item converted) {
 
 // remove takes an object away. Source.mu is held.
 func (k *kind) remove(key tenancy.Key) {
+	delete(k.holdings, key) // the Model remembers
 	if _, ok := k.faults[key]; ok {
 		delete(k.faults, key)
 		k.source.unsaid = true

@@ -23,7 +23,39 @@ type Tenant struct {
 	Spec TenantSpec `json:"spec"`
 	// +optional
 	// +kubebuilder:default={conditions: {{type: "Accepted", status: "Unknown", reason: "Pending", message: "waiting for the server", lastTransitionTime: "1970-01-01T00:00:00Z"}, {type: "Programmed", status: "Unknown", reason: "Pending", message: "waiting for the server", lastTransitionTime: "1970-01-01T00:00:00Z"}}}
-	Status Status `json:"status,omitempty"`
+	Status TenantStatus `json:"status,omitempty"`
+}
+
+// TenantStatus is what the server says of a Tenant, and remembers of it.
+type TenantStatus struct {
+	Status `json:",inline"`
+	// Namespaces are those that the tenant has, and those that it had: their names
+	// are nobody else's of the same trust domain, nor a new namespace's, until the
+	// certificates of that time have expired. Who holds the Lease writes them, and
+	// all replicas read them, so that no restart forgets who had a name.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=4096
+	Namespaces []NamespaceHeld `json:"namespaces,omitempty"`
+}
+
+// NamespaceHeld is a namespace that a tenant has or had.
+type NamespaceHeld struct {
+	// Name of the namespace.
+	//
+	// +required
+	Name Name `json:"name"`
+	// UID of the Namespace: one that was made again is another.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	UID string `json:"uid,omitempty"`
+	// Until is when the last certificate of that time has expired; left out while
+	// the tenant has the namespace.
+	//
+	// +optional
+	Until Timestamp `json:"until,omitempty"`
 }
 
 // TenantSpec says what a tenant is and how its proxies behave.

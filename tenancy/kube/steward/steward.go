@@ -53,6 +53,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer takes the metric of what is missing; nil registers none.
 	Registerer prometheus.Registerer
+	// Ledger has what Tenants are to remember; nil for nothing, where nobody waits.
+	Ledger *Ledger
 }
 
 // Steward is used by one goroutine.
@@ -60,6 +62,7 @@ type Steward struct {
 	meta    metadata.Interface
 	dynamic dynamic.Interface
 	log     *slog.Logger
+	ledger  *Ledger
 	missing *prometheus.GaugeVec
 	// said is what was logged last.
 	said string
@@ -72,7 +75,7 @@ func New(c Config) (*Steward, error) {
 	}
 	config := rest.CopyConfig(c.REST)
 	config.QPS, config.Burst, config.Timeout = 20, 40, 10*time.Second
-	s := &Steward{log: c.Logger, missing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	s := &Steward{log: c.Logger, ledger: c.Ledger, missing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "bailiwick", Subsystem: "admission", Name: "missing",
 		Help: "1 for each admission policy or binding that guards tenants and is not in the API server.",
 	}, []string{"object"})}
@@ -93,6 +96,7 @@ func New(c Config) (*Steward, error) {
 
 // Pass looks once whether everything is as it has to be. Only who leads writes.
 func (s *Steward) Pass(ctx context.Context, leads bool) error {
+	s.ledger.read()
 	missing, err := s.admission(ctx)
 	if err != nil {
 		return err
@@ -189,6 +193,10 @@ func (s *Steward) labelled(ctx context.Context) (map[string]bool, error) {
 }
 
 func (s *Steward) tenant(ctx context.Context, resource dynamic.ResourceInterface, t *unstructured.Unstructured, labelled bool, missing []string) error {
+	waits, err := s.remember(ctx, resource, t)
+	if err != nil {
+		return err
+	}
 	has := slices.Contains(t.GetFinalizers(), Finalizer)
 	ending := t.GetDeletionTimestamp() != nil
 	switch {
@@ -196,7 +204,7 @@ func (s *Steward) tenant(ctx context.Context, resource dynamic.ResourceInterface
 		if err := s.finalizers(ctx, resource, t, append(t.GetFinalizers(), Finalizer)); err != nil {
 			return err
 		}
-	case ending && has && !labelled:
+	case ending && has && !labelled && !waits:
 		rest := slices.DeleteFunc(t.GetFinalizers(), func(f string) bool { return f == Finalizer })
 		return s.finalizers(ctx, resource, t, rest)
 	}
