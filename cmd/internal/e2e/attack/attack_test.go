@@ -1,6 +1,8 @@
 package attack
 
 import (
+	"context"
+	"slices"
 	"testing"
 )
 
@@ -64,14 +66,42 @@ var attacks = []attack{
 	{"T47", "tenant", "writes others' objects into its folder", "an error; the owner's stays", sharedDirectory},
 }
 
+// byAPIServer are the rows that are run over a real API server as well: those in
+// which it matters where objects, their owners and their statuses are.
+var byAPIServer = []string{"T08", "T12", "T33", "T40", "T41", "T42", "T43", "T45", "T46"}
+
+// apiServerAttacks are the rows that there are only there.
+var apiServerAttacks = []attack{
+	{"T43", "former owner", "waits for a crash of the server, or makes the change meanwhile", "nothing until it has expired", reusedOverRestart},
+	{"T47", "tenant", "writes others' objects, labels and statuses with all rights in its namespaces", "Forbidden; not one message to the victim", foreignWrites},
+}
+
+func (a *attack) in(t *testing.T, w *world) {
+	t.Run(a.id, func(t *testing.T) {
+		if testing.Verbose() {
+			t.Logf("%s %s: gets %s", a.who, a.tries, a.gets)
+		}
+		a.run(w.in(t))
+	})
+}
+
 func TestAttacks(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, nil, nil)
 	for _, a := range attacks {
-		t.Run(a.id, func(t *testing.T) {
-			if testing.Verbose() {
-				t.Logf("%s %s: gets %s", a.who, a.tries, a.gets)
-			}
-			a.run(w.in(t))
-		})
+		a.in(t, w)
+	}
+}
+
+func TestAttacksByAPIServer(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*patience)
+	defer cancel()
+	w := &world{t: t, ctx: ctx, cluster: newCluster(t)} // without a server: each row has its own
+	for _, a := range attacks {
+		if slices.Contains(byAPIServer, a.id) {
+			a.in(t, w)
+		}
+	}
+	for _, a := range apiServerAttacks {
+		a.in(t, w)
 	}
 }

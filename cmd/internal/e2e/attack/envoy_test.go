@@ -367,7 +367,7 @@ func spoofedHeaders(w *world) {
 // plantedEndpoints leads a service of acme to a Pod of globex: by an address
 // without a Pod, and by a Pod that claims the address.
 func plantedEndpoints(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	to := w.sidecar(globexWeb, 8080)
 	caller := w.sidecar(acmeWeb)
 	slice := "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: planted, namespace: acme-shop, labels: {kubernetes.io/service-name: planted}}\naddressType: IPv4\nports: [{name: http, port: 8080}]\nendpoints: [{addresses: [127.40.4.1]%s}]\n---\n" +
@@ -421,7 +421,7 @@ func failures(stats map[string]uint64) (n uint64) {
 }
 
 func staleRevoke(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	ask := w.open(w.certificate("acme.example", acmeWeb, identity.IssueOptions{}), w.sidecar(globexOrders, 8080))
 	until := func(want int) {
 		w.until(fmt.Sprint(want), func() error {
@@ -467,7 +467,7 @@ func (w *world) open(cert tls.Certificate, to *sidecar) (ask func() int) {
 // stolenDenied has a thief with a connection of its own, past the proxy of the
 // workload that the SVID is of, and a workload beside that one.
 func stolenDenied(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	to := w.sidecar(globexOrders, 8080)
 	stolen := w.certificate("acme.example", acmeWeb, identity.IssueOptions{})
 	w.untilCode(stolen, to, http.StatusOK)
@@ -522,7 +522,7 @@ spec:
 func startGap(w *world) {
 	files := []string{"tenants/globex/policies.yaml", "tenants/globex/policy-granted.yaml"}
 	texts := map[string]string{}
-	*w = *newWorld(w.t, nil, func(w *world) {
+	w.renew(nil, func(w *world) {
 		for _, file := range files {
 			texts[file] = w.read(file)
 			w.remove(file)

@@ -144,8 +144,7 @@ func bigTenant(w *world) {
 		}
 		w.write("tenants/acme/flood.yaml", all.String())
 	}
-	own := newWorld(w.t, nil)
-	*w = *own
+	w.renew(nil)
 	victim := w.proxy(adsclient.Delta, globexWeb, options{})
 	flood(8000)
 	attacker := w.proxy(adsclient.Delta, acmeInside, options{})
@@ -182,7 +181,7 @@ func ackFlood(w *world) {
 
 // streamFlood needs limits that a test can reach.
 func streamFlood(w *world) {
-	*w = *newWorld(w.t, nil, func(w *world) {
+	w.renew(nil, func(w *world) {
 		w.replace(tenantsFile, "trustDomain: acme.example", "trustDomain: acme.example\n  limits: {streamsPerID: 3, streams: 5}")
 	})
 	before := w.served()

@@ -55,7 +55,7 @@ const (
 // foreignReferences writes every kind that can refer, with the victim's names
 // and with those of nobody: neither does anything, and both read the same.
 func foreignReferences(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	own := w.said(w.proxy(adsclient.Delta, acmeInside, options{}))
 	for _, tenant := range []string{"globex", "nobody"} {
 		w.plant(strings.ReplaceAll(`apiVersion: bailiwick.dev/v1alpha1
@@ -97,7 +97,7 @@ endpoints:
 }
 
 func invalidUTF8(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	for _, text := range []string{
 		"apiVersion: v1\nkind: Service\nmetadata: {name: bad, namespace: acme-web, annotations: {a: \"\xff\"}}\nspec: {clusterIP: None, ports: [{name: http, port: 80}]}\n",
 		"apiVersion: v1\nkind: Service\nmetadata: {name: \"b\\xffd\", namespace: acme-web}\nspec: {ports: [{port: 80}]}\n",
@@ -108,7 +108,7 @@ func invalidUTF8(w *world) {
 }
 
 func brokenObjects(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	for _, text := range []string{
 		fmt.Sprintf(policy, "empty", "{}") + fmt.Sprintf(policy, "nobody", "{from: []}") + fmt.Sprintf(service, "good"),
 		fmt.Sprintf(policy, "method", `{from: [{all: true}], methods: ["G ET"]}`), fmt.Sprintf(policy, "id", `{from: [{spiffeID: "spiffe://"}]}`),
@@ -122,7 +122,7 @@ func brokenObjects(w *world) {
 }
 
 func bombs(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	laughs := "a: &a [x,x,x,x,x,x,x,x,x]\n"
 	for c := 'b'; c < 'k'; c++ {
 		laughs += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c,", c-1), 9), ","))
@@ -191,8 +191,9 @@ func logInjection(w *world) {
 // statusTexts reads what is said of the attacker's objects: it names its own
 // things, and of others' what it wrote itself.
 func statusTexts(w *world) {
-	*w = *newWorld(w.t, nil)
-	words := regexp.MustCompile(`globex-[a-z-]*|10\.96\.[34]\.\d+|127\.\d+\.[34]\.\d+`)
+	w.renew(nil)
+	words := regexp.MustCompile(`globex-[a-z-]*|10\.96\.[34]\.\d+|127\.\d+\.[34]\.\d+|10\.\d+\.[34]\.\d+`)
+	canary := regexp.MustCompile(`kanary[a-z-]*globex[a-z-]*`)
 	w.plant(fmt.Sprintf(policy, "odd", `{from: [{tenant: globex, namespace: globex-web}], hosts: [web.globex-web]}`)+
 		"apiVersion: bailiwick.dev/v1alpha1\nkind: ServiceRequest\nmetadata: {name: take, namespace: acme-web}\nspec: {to: {namespace: globex-shop, service: orders, ports: [1, 8080]}}\n---\n"+
 		"apiVersion: bailiwick.dev/v1alpha1\nkind: ServiceGrant\nmetadata: {name: offer, namespace: acme-web}\nspec: {from: [{tenant: globex, namespaces: [globex-web]}], to: [{service: none, all: true}]}\n",
@@ -208,12 +209,19 @@ func statusTexts(w *world) {
 				}
 			}
 			require.Positive(w.t, said)
+			if w.cluster != nil {
+				for _, text := range w.statuses("acme-") {
+					for _, word := range append(words.FindAllString(text, -1), canary.FindAllString(text, -1)...) {
+						require.Contains(w.t, []string{"globex-shop", "globex-web"}, word, text)
+					}
+				}
+			}
 		})
 }
 
 // limitShield fills what can be filled just before the revocation comes.
 func limitShield(w *world) {
-	*w = *newWorld(w.t, nil, func(w *world) {
+	w.renew(nil, func(w *world) {
 		w.replace(tenantsFile, "trustDomain:", "limits: {requests: 1, policies: 2, policiesPerWorkload: 1, grants: 1, services: 6, viewResources: 40}\n  trustDomain:")
 	})
 	var shield strings.Builder
@@ -239,11 +247,8 @@ func limitShield(w *world) {
 // reusedNamespace has both tenants in one trust domain, where an SVID does not
 // say whose the namespace was when it was made.
 func reusedNamespace(w *world) {
-	*w = *newWorld(w.t, []string{"--svid-max-ttl", "1h"}, func(w *world) {
-		w.replace(tenantsFile, "globex.example", "acme.example")
-		w.replace(tenantsFile, `["globex-"]`, `["globex-", acme-web]`)
-	})
-	const file = "platform/namespace-acme-web.yaml"
+	w.renew([]string{"--svid-max-ttl", "1h"}, shareDomain)
+	const file = insideFile
 	had := w.proxy(adsclient.Delta, acmeInside, options{})
 	w.replace(file, "bailiwick.dev/tenant: acme", "bailiwick.dev/tenant: globex")
 	require.Equal(w.t, codes.Unavailable, status.Code(w.ended(had)))
@@ -254,6 +259,12 @@ func reusedNamespace(w *world) {
 	w.replace(file, "uid: kanary-uid-of-namespace-acme-web", "uid: made-again")
 	w.settled()
 	w.seesNothing(acmeInside, options{})
+}
+
+// shareDomain has both tenants in one trust domain, and lets globex have acme-web.
+func shareDomain(w *world) {
+	w.replace(tenantsFile, "globex.example", "acme.example")
+	w.replace(tenantsFile, `["globex-"]`, `["globex-", acme-web]`)
 }
 
 // settled waits until the directory was read after what was written.
@@ -285,7 +296,7 @@ func (w *world) seesNothing(id string, o options) {
 }
 
 func stolenSVID(w *world) {
-	*w = *newWorld(w.t, []string{"--bind-stream-to-pod-ip"})
+	w.renew([]string{"--bind-stream-to-pod-ip"})
 	at := func(last byte) netip.Addr { return netip.AddrFrom4([4]byte{127, byte(built.network), 1, last}) }
 	w.protocols(func(w *world, p adsclient.Protocol) {
 		for _, from := range []netip.Addr{{}, at(1), at(99)} { // the host, another Pod, nobody
@@ -331,11 +342,13 @@ func (w *world) hungUp(c *adsclient.Client) {
 }
 
 func unwantedGifts(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil, func(w *world) {
+		w.replace(tenantsFile, "trustDomain: acme.example", "trustDomain: acme.example\n  limits: {grants: 100}")
+	})
 	victim := w.proxy(adsclient.Delta, globexWeb, options{})
 	before := w.said(victim)
 	var gifts strings.Builder
-	for i := range 3000 {
+	for i := range w.many(3000, 150) {
 		fmt.Fprintf(&gifts, "apiVersion: bailiwick.dev/v1alpha1\nkind: ServiceGrant\nmetadata: {name: gift-%d, namespace: acme-web}\nspec: {from: [{tenant: globex, all: true}], to: [{service: orders, all: true}, {service: cache, all: true}]}\n---\n", i)
 	}
 	w.write("tenants/acme/gifts.yaml", gifts.String())
@@ -347,12 +360,12 @@ func unwantedGifts(w *world) {
 }
 
 func toggling(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	victim := w.proxy(adsclient.Delta, globexWeb, options{})
 	before := w.said(victim)
 	offer := "apiVersion: bailiwick.dev/v1alpha1\nkind: ServiceGrant\nmetadata: {name: gift, namespace: acme-web}\nspec: {from: [{tenant: globex, all: true}], to: [{service: orders, all: true}]}\n"
 	own := w.proxy(adsclient.Delta, acmeInside, options{})
-	for i := range 300 {
+	for i := range w.many(300, 60) {
 		text := fmt.Sprintf(policy, "toggled", `{from: [{all: true}]}`)
 		if i%2 == 0 {
 			text = offer + "---\n" + strings.ReplaceAll(text, "Allow", "Deny")
@@ -366,7 +379,7 @@ func toggling(w *world) {
 
 // sharedDirectory writes what is not its own into its folder.
 func sharedDirectory(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	before := w.victims()
 	for _, text := range []string{
 		strings.ReplaceAll(w.read("platform/namespace-globex-web.yaml"), "tenant: globex", "tenant: acme"),

@@ -202,7 +202,7 @@ func subscribe(p adsclient.Protocol, typ snapshot.Type, name string) proto.Messa
 
 // alone is a world in which there is no victim.
 func (w *world) alone() *world {
-	return newWorld(w.t, nil, func(w *world) {
+	return newWorld(w.t, w.cluster, nil, func(w *world) {
 		require.NoError(w.t, os.RemoveAll(filepath.Join(w.dir, "tenants/globex")))
 		w.remove("platform/namespace-globex-shop.yaml")
 		w.remove("platform/namespace-globex-web.yaml")
@@ -354,7 +354,7 @@ func mute(w *world) {
 // unansweredBy has proxies of both sides of the grant behave badly, and requires
 // that the honest ones get the same bytes, and the revocation at once.
 func (w *world) unansweredBy(answers func(*adsclient.Message) adsclient.Verdict) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	misbehave := func(ids ...string) {
 		for _, id := range ids {
 			for _, p := range []adsclient.Protocol{adsclient.Delta, adsclient.SotW} {
@@ -399,7 +399,7 @@ func (w *world) revoked(revoke func()) {
 
 // listening compares the victim's noisy minute with the listener's log.
 func listening(w *world) {
-	*w = *newWorld(w.t, nil)
+	w.renew(nil)
 	w.protocols(func(w *world, p adsclient.Protocol) {
 		listener := w.proxy(p, acmeInside, options{})
 		victim := w.proxy(p, globexWeb, options{})

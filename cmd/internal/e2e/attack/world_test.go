@@ -20,6 +20,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"bailiwick.dev/bailiwick/cmd/internal/mesh"
 	"bailiwick.dev/bailiwick/identity"
@@ -48,7 +49,8 @@ func podOf(id string) string {
 	}[id]
 }
 
-// world is the program, serving a directory of two tenants.
+// world is the program, serving a directory of two tenants; or, with a cluster,
+// serving an API server that has the directory's objects.
 type world struct {
 	t      *testing.T
 	ctx    context.Context
@@ -56,10 +58,18 @@ type world struct {
 	root   string
 	ca     *mesh.CA
 	server *mesh.Server
+	// cluster is nil where the source is the directory.
+	cluster *cluster
+}
+
+// renew makes the world one of its own, from the same kind of source.
+func (w *world) renew(args []string, edits ...func(*world)) {
+	w.t.Helper()
+	*w = *newWorld(w.t, w.cluster, args, edits...)
 }
 
 // newWorld serves the e2e tests' mesh; edits change its files before.
-func newWorld(t *testing.T, args []string, edits ...func(*world)) *world {
+func newWorld(t *testing.T, c *cluster, args []string, edits ...func(*world)) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*patience)
 	t.Cleanup(cancel)
@@ -84,11 +94,15 @@ func newWorld(t *testing.T, args []string, edits ...func(*world)) *world {
 	var err error
 	w.ca, err = mesh.NewCA(filepath.Join(w.root, "ca"), "platform.example", "acme.example", "globex.example")
 	require.NoError(t, err)
-	w.server, err = mesh.StartServer(ctx, mesh.ServerConfig{
+	config := mesh.ServerConfig{
 		Binary: built.binary, Dir: filepath.Join(w.root, "server"), ConfigDir: w.dir, CA: w.ca,
 		// Attacks remove more at once than the guard against accidents lets pass.
 		Args: append([]string{"--log-level", "debug", "--max-removal", "1"}, args...),
-	})
+	}
+	if c != nil {
+		w.join(c, &config)
+	}
+	w.server, err = mesh.StartServer(ctx, config)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		w.server.Stop()
@@ -98,6 +112,30 @@ func newWorld(t *testing.T, args []string, edits ...func(*world)) *world {
 	})
 	require.NoError(t, w.server.WaitReady(ctx))
 	return w
+}
+
+// join has the world's objects in an API server.
+func (w *world) join(c *cluster, config *mesh.ServerConfig) {
+	w.t.Helper()
+	c.applied = map[string]*unstructured.Unstructured{}
+	w.cluster = c
+	w.t.Cleanup(func() { c.clear(context.WithoutCancel(w.ctx), w.t) }) // after the server, which is stopped before
+	w.sync()
+	kubeconfig, err := c.Kubeconfig(account)
+	require.NoError(w.t, err)
+	config.ConfigDir = ""
+	config.Args = append(config.Args, "--kubeconfig", kubeconfig, "--system-namespace", "bailiwick-system", "--replica", "only")
+}
+
+// sync has the API server, if there is one, hold what the directory does.
+func (w *world) sync() {
+	w.t.Helper()
+	if w.cluster == nil {
+		return
+	}
+	for _, err := range w.cluster.sync(w.ctx, w.t, w.dir) {
+		w.t.Logf("refused by the API server: %v", err)
+	}
 }
 
 // in is the world for a subtest.
@@ -115,6 +153,7 @@ func (w *world) write(rel, text string) {
 	text = strings.ReplaceAll(text, "127.40.", fmt.Sprintf("127.%d.", built.network))
 	require.NoError(w.t, os.WriteFile(path+".new", []byte(text), 0o644))
 	require.NoError(w.t, os.Rename(path+".new", path))
+	w.sync()
 }
 
 func (w *world) read(rel string) string {
@@ -127,6 +166,7 @@ func (w *world) read(rel string) string {
 func (w *world) remove(rel string) {
 	w.t.Helper()
 	require.NoError(w.t, os.Remove(filepath.Join(w.dir, rel)))
+	w.sync()
 }
 
 // replace edits a file, which must have old in it.
