@@ -77,6 +77,9 @@ func TestRolesMatrix(t *testing.T) {
 			}
 			check("tenants", "", "assign", user == platform)
 			check("tenants", "", "report", false)
+			for _, verb := range append(append([]string{}, reads...), writes...) { // what replicas say of everybody's proxies
+				check("proxyreports", "bailiwick-system", verb, false)
+			}
 		})
 	}
 }
