@@ -14,9 +14,10 @@ type attack struct {
 	run func(w *world)
 }
 
-// attacks are the catalogue. T11 (host names claimed at a gateway), T18 (tokens
-// of users) and T20 (passthrough at a gateway) are attacks on what does not
-// exist here: there are no gateways and no JWT. T36 (a takeover of the server
+// attacks are the catalogue. T11 (host names claimed at a gateway) and T20
+// (passthrough at a gateway) are attacks on what does not exist here: there are
+// no gateways. Of T18 what is about keys that are fetched does not exist either:
+// they stand in the Tenant. T36 (a takeover of the server
 // spreads) is about the rights that it has in Kubernetes, which are golden where
 // its manifests are.
 var attacks = []attack{
@@ -36,6 +37,7 @@ var attacks = []attack{
 	{"T15", "holder of an odd certificate", "shows none, two or other SANs", "no stream", oddCertificates},
 	{"T16", "caller", "writes a denied path in every other way", "403, 400, or the path that was judged", pathTricks},
 	{"T17", "caller", "sends the headers that say who calls", "its own identity", spoofedHeaders},
+	{"T18", "caller", "shows tokens of other issuers, keys, audiences and times", "401 or 403", tokenConfusion},
 	{"T19", "tenant", "plants the victim's address among its endpoints", "no endpoint, or a failed handshake", plantedEndpoints},
 	{"T21", "flooding tenant", "subscribes to hundreds of thousands of names", "ResourceExhausted", manyNames},
 	{"T22", "sidecar", "opens streams with ever new node ids", "state that ends with them", nodeSpray},
