@@ -79,6 +79,14 @@ func (b *Builder) Cluster(s *tenancy.ServiceSpec, p *tenancy.PortSpec) (*Resourc
 	return pk.resource(Cluster, name, c, children, serviceRef(s.Key))
 }
 
+// PlainCluster is Cluster without mTLS, for a service of a tenant that both sides
+// call plain.
+func (b *Builder) PlainCluster(s *tenancy.ServiceSpec, p *tenancy.PortSpec) (*Resource, error) {
+	plain := *s
+	plain.Plain = true
+	return b.Cluster(&plain, p)
+}
+
 // StaticClusters makes the clusters that every view has: blackhole, which has
 // no endpoints, and where the policy says so passthrough, which dials where
 // the application wanted to go.

@@ -21,6 +21,9 @@ type builtPort struct {
 	cluster *Resource
 	claims  *Resource // the ClusterLoadAssignment
 	hosts   map[hostVariant]*HostPart
+	// open is the cluster without mTLS, for those views that have agreed on it; nil
+	// until one asks.
+	open *Resource
 }
 
 // hostVariant is what a virtual host depends on besides its service.
@@ -69,7 +72,7 @@ func (p *Publisher) buildPort(s *tenancy.ServiceSpec, port *tenancy.PortSpec, ol
 	var err error
 	switch {
 	case last != nil && sameCluster(old.spec, s) && last.spec.Protocol == port.Protocol:
-		built.cluster, built.hosts = last.cluster, last.hosts
+		built.cluster, built.hosts, built.open = last.cluster, last.hosts, last.open
 		if !slices.Equal(last.spec.Hosts, port.Hosts) {
 			built.hosts = hostsLeft(last.hosts, port)
 		}
@@ -93,6 +96,21 @@ func (p *Publisher) buildPort(s *tenancy.ServiceSpec, port *tenancy.PortSpec, ol
 		built.claims = last.claims
 	}
 	return built
+}
+
+// openly is a port as it is called without mTLS. If that cannot be built it is
+// called with mTLS.
+func (p *Publisher) openly(s *tenancy.ServiceSpec, b *builtPort) *builtPort {
+	if b.open == nil {
+		p.stats.built(Cluster)
+		r, err := contained(p, "plain cluster", func() (*Resource, error) { return p.builder.PlainCluster(s, b.spec) })
+		if err != nil {
+			p.log.Error("service port is called with mTLS", "service", s.Key, "port", b.spec.Port, "err", err)
+			return b
+		}
+		b.open = r
+	}
+	return &builtPort{spec: b.spec, cluster: b.open, claims: b.claims, hosts: b.hosts, open: b.open}
 }
 
 // sameCluster reports whether clusters and hosts of both specs are equal:

@@ -231,6 +231,9 @@ type Tenant struct {
 	AdminNamespace string
 	// Permissive permits PeerTLS objects that accept plaintext.
 	Permissive bool
+	// Plain permits that services without a sidecar are offered, and called, by
+	// those who agree on it.
+	Plain bool
 	// Providers of tokens, sorted by name.
 	Providers     []policy.Provider
 	Outbound      OutboundPolicy
@@ -287,6 +290,8 @@ type GrantFrom struct {
 type GrantTo struct {
 	Service string
 	Ports   PortSet
+	// Plain offers it as what has no sidecar.
+	Plain bool
 }
 
 // ServiceRequest takes a granted service for its own namespace.
@@ -295,6 +300,8 @@ type ServiceRequest struct {
 	Namespace string
 	Service   string
 	Ports     PortSet
+	// Plain takes it without mTLS, if it is offered so.
+	Plain bool
 }
 
 // ClusterServiceGrant shows services to tenants without any request.

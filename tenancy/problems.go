@@ -29,7 +29,7 @@ const (
 	// ReasonMixedProtocols is on a Service that says of a Pod port what another of
 	// the ports that lead there does not say.
 	ReasonMixedProtocols = "MixedProtocols"
-	// ReasonNotPlain is a tenant's service that is named as plain.
+	// ReasonNotPlain is a tenant's service that is named as plain, and is not.
 	ReasonNotPlain = "NotPlain"
 	// ReasonPodPending is on a slice with an endpoint whose Pod has not arrived.
 	ReasonPodPending = "PodPending"
@@ -50,7 +50,8 @@ const (
 	// ReasonNoProvider is on a rule about tokens of a provider that the Tenant
 	// does not have.
 	ReasonNoProvider = "ProviderNotFound"
-	// ReasonNotPermitted is on a PeerTLS that goes below what the Tenant permits.
+	// ReasonNotPermitted is on a PeerTLS, a grant or a request that goes below what
+	// the Tenant permits.
 	ReasonNotPermitted = "NotPermitted"
 	// ReasonServerFirst is on a PeerTLS that selects a port where the server
 	// speaks first.
@@ -254,14 +255,14 @@ func (m *Model) requestProblems(r *request) []Problem {
 	if s == nil {
 		return missing
 	}
-	if s.space.tenant == r.space.tenant {
-		return []Problem{{Reason: ReasonSameTenant, Field: "spec.to", Message: "ignored: the tenant's own services need no request"}}
+	if s.space.tenant == r.space.tenant && !r.obj.Plain {
+		return []Problem{{Reason: ReasonSameTenant, Field: "spec.to", Message: "ignored: the tenant's own services need no request, but as plain"}}
 	}
 	sight, ok := m.see(r.space.view(), s)
 	if !ok {
 		return missing
 	}
-	var found []Problem
+	found := m.takenWithTLS(r, sight)
 	for i, port := range r.obj.Ports.Ports {
 		if !r.obj.Ports.All && (!sight.Ports.Has(port) || !s.has(port)) {
 			found = append(found, Problem{Reason: ReasonNotAvailable, Field: "spec.to.ports[" + strconv.Itoa(i) + "]",
@@ -281,11 +282,12 @@ func (m *Model) grantProblems(g *grant) []Problem {
 	}
 	var found []Problem
 	for i, from := range g.obj.From {
-		if from.Tenant == g.space.tenant.name {
+		if from.Tenant == g.space.tenant.name && !g.plain() {
 			found = append(found, Problem{Reason: ReasonSameTenant, Field: "spec.from[" + strconv.Itoa(i) + "]",
-				Message: "ignored: services are not granted within a tenant"})
+				Message: "ignored: services are not granted within a tenant, but as plain"})
 		}
 	}
+	found = append(found, g.offerNotPermitted()...)
 	opens := map[lead]bool{}
 	for _, to := range g.obj.To {
 		if s := m.liveService(target{g.space.name, to.Service}); s != nil {

@@ -135,7 +135,7 @@ func TestAgreesWithReference(t *testing.T) {
 				require.Equal(t, s, again)
 				for _, p := range m.Service(s.Service).Ports {
 					if s.Ports.Has(p.Port) {
-						got = append(got, reference.Name{Namespace: s.Service.Namespace, Service: s.Service.Name, Port: p.Port, Grade: s.Grade})
+						got = append(got, reference.Name{Namespace: s.Service.Namespace, Service: s.Service.Name, Port: p.Port, Grade: s.Grade, Plain: s.Plain.Has(p.Port)})
 					}
 				}
 			}

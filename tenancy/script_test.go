@@ -98,7 +98,7 @@ func anyTenant(t *rapid.T, name string) Event {
 		o.Namespaces = some(t, "namespaces", []string{"acme-", "acme-a", "globex-", "globex-a"})
 	}
 	o.Suspended = seldom(t, "suspended")
-	o.Permissive = rapid.Bool().Draw(t, "permissive")
+	o.Permissive, o.Plain = rapid.Bool().Draw(t, "permissive"), often(t, "plain")
 	if rapid.Bool().Draw(t, "administered") {
 		o.AdminNamespace = pick(t, "admin", namespaces)
 	}
@@ -169,14 +169,14 @@ func anyGrant(t *rapid.T, ns string) Event {
 		o.From = append(o.From, f)
 	}
 	for range 1 + number(t, "to", 2) {
-		o.To = append(o.To, GrantTo{Service: pick(t, "service", services), Ports: portSet(t)})
+		o.To = append(o.To, GrantTo{Service: pick(t, "service", services), Ports: portSet(t), Plain: rapid.Bool().Draw(t, "plain")})
 	}
 	return event(KindServiceGrant, key(pick(t, "source", sources), ns, pick(t, "grant", []string{"g1", "g2"})), o)
 }
 
 func anyRequest(t *rapid.T, ns string) Event {
 	return event(KindServiceRequest, key(pick(t, "source", sources), ns, pick(t, "request", []string{"r1", "r2"})), &ServiceRequest{
-		Meta: meta(t), Namespace: pick(t, "namespace", namespaces), Service: pick(t, "service", services), Ports: portSet(t),
+		Meta: meta(t), Namespace: pick(t, "namespace", namespaces), Service: pick(t, "service", services), Ports: portSet(t), Plain: rapid.Bool().Draw(t, "plain"),
 	})
 }
 
@@ -340,8 +340,8 @@ func anyWorld(t *rapid.T) []Event {
 	for i, svc := range services {
 		from := []string{"acme", "globex"}[i]
 		script = append(script, event(KindServiceGrant, key("one", from+"-a", "g1"), &ServiceGrant{
-			From: []GrantFrom{{Tenant: tenants[1-i], All: true}}, To: []GrantTo{{Service: svc, Ports: portSet(t)}},
-		}), event(KindServiceRequest, key("one", tenants[1-i]+"-a", "r1"), &ServiceRequest{Namespace: from + "-a", Service: svc, Ports: portSet(t)}))
+			From: []GrantFrom{{Tenant: tenants[1-i], All: true}}, To: []GrantTo{{Service: svc, Ports: portSet(t), Plain: often(t, "plain")}},
+		}), event(KindServiceRequest, key("one", tenants[1-i]+"-a", "r1"), &ServiceRequest{Namespace: from + "-a", Service: svc, Ports: portSet(t), Plain: rapid.Bool().Draw(t, "plain")}))
 	}
 	return script
 }

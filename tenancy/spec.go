@@ -37,6 +37,9 @@ type Sight struct {
 	// Ports are the service ports that the view may know: for Granted those
 	// that are both granted and requested.
 	Ports PortSet
+	// Plain are the ports that are called without mTLS, because the service is
+	// nobody's, or because both sides agreed on it and their Tenants permit it.
+	Plain PortSet
 	// SameSource tells whether the service's virtual IPs mean the same to the
 	// view's proxies.
 	SameSource bool

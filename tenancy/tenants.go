@@ -143,6 +143,9 @@ func (m *Model) applySettings(t *tenant, old *Tenant, before TenantSettings) {
 		return
 	}
 	m.applyAdmin(t, old)
+	if old.Plain != t.now.Plain {
+		m.touchAgreements(t)
+	}
 	tls := old.TLSMinimum13 != t.now.TLSMinimum13
 	endpoints := before.Limits.Endpoints != now.Limits.Endpoints
 	inbound := tls || old.DefaultAction != t.now.DefaultAction ||

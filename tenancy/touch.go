@@ -129,16 +129,19 @@ func (m *Model) touchEntry(e *entry) {
 	}
 }
 
-// touchConsumer notes that another tenant's namespace sees a service, if it does.
+// touchConsumer notes that a namespace sees a service by a grant, or how it calls
+// it, if it does.
 func (m *Model) touchConsumer(from *space, s *service) {
 	sight, ok := m.see(from.view(), s)
-	if !ok || sight.Grade != Granted {
+	if !ok {
 		return
 	}
 	if _, ok := from.tenant.open[from.name]; ok {
 		m.touchSight(from.view(), sight.Service)
 	}
-	m.touchWorkloads(s.space)
+	if sight.Grade == Granted {
+		m.touchWorkloads(s.space)
+	}
 }
 
 // touchGrant notes what a grant makes visible to those who requested it. A

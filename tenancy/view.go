@@ -36,7 +36,7 @@ func (m *Model) see(v ViewKey, s *service) (Sight, bool) {
 	if from == nil || from.tenant.name != v.Tenant || !s.live() {
 		return Sight{}, false
 	}
-	sight := Sight{Service: s.key(), Ports: PortSet{All: true}, SameSource: from.source == s.space.source}
+	sight := Sight{Service: s.key(), Ports: PortSet{All: true}, Plain: m.plainPorts(from, s), SameSource: from.source == s.space.source}
 	switch {
 	case from == s.space:
 		sight.Grade = OwnNamespace
@@ -100,9 +100,7 @@ func portsOf[T comparable](from set[T], ports func(T) []PortSet) (all []PortSet)
 
 // offers are the ports of a service that g offers to a namespace.
 func (g *grant) offers(to *space, service string) (ports []PortSet) {
-	if g.dropped || !slices.ContainsFunc(g.obj.From, func(f GrantFrom) bool {
-		return f.Tenant == to.tenant.name && (f.All || slices.Contains(f.Namespaces, to.name))
-	}) {
+	if !g.covers(to) {
 		return nil
 	}
 	for _, t := range g.obj.To {
@@ -111,6 +109,13 @@ func (g *grant) offers(to *space, service string) (ports []PortSet) {
 		}
 	}
 	return ports
+}
+
+// covers reports whether g offers anything to a namespace.
+func (g *grant) covers(to *space) bool {
+	return !g.dropped && slices.ContainsFunc(g.obj.From, func(f GrantFrom) bool {
+		return f.Tenant == to.tenant.name && (f.All || slices.Contains(f.Namespaces, to.name))
+	})
 }
 
 func intersect(a, b PortSet) PortSet {

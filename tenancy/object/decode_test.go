@@ -118,7 +118,7 @@ spec:
   outboundPolicy: AllowAny
   visibility: Namespace
   defaultAction: AllowWithinTenant
-  tls: {minimumVersion: "1.2", peers: Permissive}
+  tls: {minimumVersion: "1.2", peers: Permissive, plainDestinations: Allow}
   adminNamespace: a
   jwt:
     providers:
@@ -130,17 +130,17 @@ spec:
 status: {conditions: [{type: Accepted, status: "True", reason: Accepted, message: ok, lastTransitionTime: 2026-01-01T00:00:00Z}]}
 `, &tenancy.Tenant{TrustDomain: "x.example", Namespaces: []string{"a", "b-"}, Outbound: tenancy.AllowAny, Visibility: tenancy.VisibleInNamespace,
 			DefaultAction: tenancy.AllowWithinTenant, Suspended: true, Quiet: 50 * time.Millisecond, Max: 1500 * time.Millisecond,
-			MaxConnectionAge: 90 * time.Minute, MaxStreamAge: time.Minute, AdminNamespace: "a", Permissive: true,
+			MaxConnectionAge: 90 * time.Minute, MaxStreamAge: time.Minute, AdminNamespace: "a", Permissive: true, Plain: true,
 			Providers: []policy.Provider{{Name: "idp", Issuer: "https://idp.example", Audiences: []string{"shop"}, JWKS: `{"keys":[{"kty":"EC","crv":"P-256","x":"QJ4hhY70VjHl4GT7GQRbNsg6cQ00ozAguUjp-Pz5zqk","y":"PgB2VM17xKMtua7jOl7t9oeBOTCSpONiuaCoFDwsfyg"}]}`}},
 			Limits: tenancy.Limits{Services: 1, Policies: 2, PoliciesPerWorkload: 13, Grants: 3, Requests: 4, Endpoints: 5, ViewResources: 6, ViewBytes: 7, Streams: 8,
 				StreamsPerID: 9, RequestsPerSecond: 10, SubscribedNames: 11, RequestBytes: 12}}},
 		"tenant with defaults": {ours + "kind: Tenant\nmetadata: {name: x}\nspec: {trustDomain: x.example}\n",
 			&tenancy.Tenant{TrustDomain: "x.example", TLSMinimum13: true}},
-		"grant": {ours + "kind: ServiceGrant\n" + head + "spec: {from: [{tenant: a, namespaces: [b, c]}, {tenant: d, all: true}], to: [{service: s, ports: [80, 443]}, {service: r, all: true}], expiresAt: \"2027-01-31T12:00:00Z\"}\n",
+		"grant": {ours + "kind: ServiceGrant\n" + head + "spec: {from: [{tenant: a, namespaces: [b, c]}, {tenant: d, all: true}], to: [{service: s, ports: [80, 443]}, {service: r, all: true, plain: true}], expiresAt: \"2027-01-31T12:00:00Z\"}\n",
 			&tenancy.ServiceGrant{Meta: ends, From: []tenancy.GrantFrom{{Tenant: "a", Namespaces: []string{"b", "c"}}, {Tenant: "d", All: true}},
-				To: []tenancy.GrantTo{{Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80, 443}}}, {Service: "r", Ports: tenancy.PortSet{All: true}}}}},
-		"request": {ours + "kind: ServiceRequest\n" + head + "spec: {to: {namespace: ns, service: s, ports: [80]}, expiresAt: \"2027-01-31T13:00:00+01:00\"}\n",
-			&tenancy.ServiceRequest{Meta: ends, Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}}},
+				To: []tenancy.GrantTo{{Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80, 443}}}, {Service: "r", Ports: tenancy.PortSet{All: true}, Plain: true}}}},
+		"request": {ours + "kind: ServiceRequest\n" + head + "spec: {to: {namespace: ns, service: s, ports: [80], plain: true}, expiresAt: \"2027-01-31T13:00:00+01:00\"}\n",
+			&tenancy.ServiceRequest{Meta: ends, Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}, Plain: true}},
 		"cluster grant": {ours + "kind: ClusterServiceGrant\nmetadata: {name: x}\nspec: {tenants: [a], to: [{namespace: ns, service: s, ports: [80], plain: true}], expiresAt: \"2027-01-31T12:00:00Z\"}\n",
 			&tenancy.ClusterServiceGrant{Meta: ends, Tenants: []string{"a"}, To: []tenancy.ClusterGrantTo{{Namespace: "ns", Service: "s", Ports: tenancy.PortSet{Ports: []uint16{80}}, Plain: true}}}},
 		"cluster grant for all": {ours + "kind: ClusterServiceGrant\nmetadata: {name: x}\nspec: {allTenants: true, to: [{namespace: ns, service: s, all: true}]}\n",

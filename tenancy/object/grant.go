@@ -24,7 +24,7 @@ func FromServiceGrant(in *v1alpha1.ServiceGrant) (*tenancy.ServiceGrant, []Field
 		for i, to := range in.Spec.To {
 			name(p, at.Index(i).Child("service"), to.Service)
 			out.To = append(out.To, tenancy.GrantTo{
-				Service: string(to.Service), Ports: portSet(p, at.Index(i), to.All, to.Ports),
+				Service: string(to.Service), Ports: portSet(p, at.Index(i), to.All, to.Ports), Plain: to.Plain,
 			})
 		}
 	}
@@ -52,13 +52,13 @@ func grantFrom(p *problems, at *field.Path, in v1alpha1.GrantConsumer) tenancy.G
 // requests nothing.
 func FromServiceRequest(in *v1alpha1.ServiceRequest) (*tenancy.ServiceRequest, []FieldError) {
 	p := &problems{}
-	to := namespacedService(p, field.NewPath("spec", "to"), in.Spec.To)
+	to := namespacedService(p, field.NewPath("spec", "to"), in.Spec.To.NamespacedService)
 	out := &tenancy.ServiceRequest{Meta: metaOf(p, in)}
 	out.Expires = timestamp(p, field.NewPath("spec", "expiresAt"), in.Spec.ExpiresAt)
 	if errs := p.errors(); len(errs) > 0 {
 		return out, errs
 	}
-	out.Namespace, out.Service, out.Ports = to.Namespace, to.Service, to.Ports
+	out.Namespace, out.Service, out.Ports, out.Plain = to.Namespace, to.Service, to.Ports, in.Spec.To.Plain
 	return out, nil
 }
 

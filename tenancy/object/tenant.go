@@ -70,23 +70,8 @@ func FromTenant(in *v1alpha1.Tenant) (*tenancy.Tenant, []FieldError) {
 	default:
 		notOneOf(p, spec.Child("defaultAction"), in.Spec.DefaultAction, "Deny", "AllowWithinTenant")
 	}
-	if tls := in.Spec.TLS; tls != nil {
-		switch tls.MinimumVersion {
-		case "", "1.3":
-		case "1.2":
-			out.TLSMinimum13 = false
-		default:
-			notOneOf(p, spec.Child("tls", "minimumVersion"), tls.MinimumVersion, "1.2", "1.3")
-		}
-	}
-	if tls := in.Spec.TLS; tls != nil {
-		switch tls.Peers {
-		case "", "Strict":
-		case "Permissive":
-			out.Permissive = true
-		default:
-			notOneOf(p, spec.Child("tls", "peers"), tls.Peers, "Strict", "Permissive")
-		}
+	if in.Spec.TLS != nil {
+		tlsOf(p, spec.Child("tls"), in.Spec.TLS, out)
 	}
 	if in.Spec.AdminNamespace != "" {
 		name(p, spec.Child("adminNamespace"), in.Spec.AdminNamespace)
@@ -100,6 +85,31 @@ func FromTenant(in *v1alpha1.Tenant) (*tenancy.Tenant, []FieldError) {
 		out.Limits = limits(p, spec.Child("limits"), l)
 	}
 	return result(out, p)
+}
+
+// tlsOf reads what is agreed with whoever calls, and is called.
+func tlsOf(p *problems, at *field.Path, in *v1alpha1.TLS, out *tenancy.Tenant) {
+	switch in.MinimumVersion {
+	case "", "1.3":
+	case "1.2":
+		out.TLSMinimum13 = false
+	default:
+		notOneOf(p, at.Child("minimumVersion"), in.MinimumVersion, "1.2", "1.3")
+	}
+	switch in.Peers {
+	case "", "Strict":
+	case "Permissive":
+		out.Permissive = true
+	default:
+		notOneOf(p, at.Child("peers"), in.Peers, "Strict", "Permissive")
+	}
+	switch in.PlainDestinations {
+	case "", "Deny":
+	case "Allow":
+		out.Plain = true
+	default:
+		notOneOf(p, at.Child("plainDestinations"), in.PlainDestinations, "Deny", "Allow")
+	}
 }
 
 // pace reads how fast things go and end.

@@ -88,9 +88,9 @@ func (r *Reader) Explain(q Question) Answer {
 		a.Visible = Visible
 	}
 	switch {
-	case a.Visible == Visible && r.plain(key):
+	case a.Visible == Visible && r.plain(q.From.Namespace, key, q.Port):
 		a.Verdict = Allowed
-		a.Why = "the platform shows the service as plain: it has no sidecar, and so nobody who judges the call"
+		a.Why = r.whyPlain(key)
 	case !callee && a.Visible == Hidden:
 		r.notAvailable(&a, q, somebody)
 	case !callee:
@@ -108,11 +108,18 @@ func (r *Reader) Explain(q Question) Answer {
 	return a
 }
 
-// plain reports whether a service is nobody's: it is seen only if the platform
-// shows it as plain.
-func (r *Reader) plain(service tenancy.Key) bool {
-	_, owned := r.model.TenantOf(service.Namespace)
-	return !owned
+// plain reports whether a namespace calls a service port that it sees without mTLS.
+func (r *Reader) plain(namespace string, service tenancy.Key, port uint16) bool {
+	tenant, _ := r.model.TenantOf(namespace)
+	sight, ok := r.model.See(tenancy.ViewKey{Tenant: tenant, Namespace: namespace}, service)
+	return ok && sight.Plain.Has(port)
+}
+
+func (r *Reader) whyPlain(service tenancy.Key) string {
+	if _, owned := r.model.TenantOf(service.Namespace); owned {
+		return "a grant and a request agree that the service is plain: it has no sidecar, and so nobody who judges the call; it is called without mTLS"
+	}
+	return "the platform shows the service as plain: it has no sidecar, and so nobody who judges the call"
 }
 
 // notAvailable is the one answer about a service that the caller may not know,

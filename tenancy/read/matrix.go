@@ -157,7 +157,7 @@ func (r *Reader) cell(c Caller, s Column, key tenancy.Key) string {
 		return CellUnknown
 	case !r.sees(c.Namespace, key, s.Port):
 		return CellHidden
-	case r.plain(key):
+	case r.plain(c.Namespace, key, s.Port):
 		return CellAll
 	case !callee:
 		return CellUnknown

@@ -18,6 +18,8 @@ type Name struct {
 	Namespace, Service string
 	Port               uint16
 	Grade              tenancy.Grade
+	// Plain ports are called without mTLS.
+	Plain bool
 }
 
 // World is the list of objects after some events: the last one of each.
@@ -132,6 +134,34 @@ func (w World) clusterGranted(viewer string, svc tenancy.Key, port uint16, plain
 	return false
 }
 
+// plain tells whether a namespace calls what it sees without mTLS: what is nobody's,
+// and what everybody involved calls plain where both Tenants permit that.
+func (w World) plain(namespace string, svc tenancy.Key, port uint16) bool {
+	viewer, ours := w.Tenant(namespace)
+	owner, theirs := w.Tenant(svc.Namespace)
+	if owner == "" {
+		return true
+	}
+	source, _ := w.source(namespace)
+	asked, offered, tls := false, false, !ours.Plain || !theirs.Plain
+	for k, r := range all[tenancy.ServiceRequest](w) {
+		if k.Source == source && k.Namespace == namespace && r.Namespace == svc.Namespace && r.Service == svc.Name && r.Ports.Has(port) {
+			asked, tls = true, tls || !r.Plain
+		}
+	}
+	for k, g := range all[tenancy.ServiceGrant](w) {
+		for _, from := range g.From {
+			for _, to := range g.To {
+				if k.Source == svc.Source && k.Namespace == svc.Namespace && from.Tenant == viewer && (from.All || slices.Contains(from.Namespaces, namespace)) &&
+					to.Service == svc.Name && to.Ports.Has(port) {
+					offered, tls = true, tls || !to.Plain
+				}
+			}
+		}
+	}
+	return asked && offered && !tls
+}
+
 func (w World) requested(namespace string, svc tenancy.Key, port uint16) bool {
 	source, _ := w.source(namespace)
 	for k, r := range all[tenancy.ServiceRequest](w) {
@@ -167,7 +197,7 @@ func (w World) VisibleNames(tenant, namespace string) []Name {
 	for k, s := range all[tenancy.Service](w) {
 		for _, p := range s.Ports {
 			if grade, ok := w.sees(namespace, k, p.Port); ok {
-				names = append(names, Name{k.Namespace, k.Name, p.Port, grade})
+				names = append(names, Name{k.Namespace, k.Name, p.Port, grade, w.plain(namespace, k, p.Port)})
 			}
 		}
 	}

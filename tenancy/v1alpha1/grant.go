@@ -87,6 +87,11 @@ type GrantService struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	Ports []Port `json:"ports,omitempty"`
+	// Plain offers the service as one whose Pods have no sidecar: to who requests
+	// it as plain too, also within the tenant, and if both Tenants permit it.
+	//
+	// +optional
+	Plain bool `json:"plain,omitempty"`
 }
 
 // ServiceGrantList is what the API server answers to a list.
@@ -124,11 +129,22 @@ type ServiceRequestSpec struct {
 	// To is the service.
 	//
 	// +required
-	To NamespacedService `json:"to"`
+	To RequestedService `json:"to"`
 	// ExpiresAt is when the request ends, as if it were removed.
 	//
 	// +optional
 	ExpiresAt Timestamp `json:"expiresAt,omitempty"`
+}
+
+// RequestedService names a service that is requested.
+type RequestedService struct {
+	NamespacedService `json:",inline"`
+	// Plain accepts that it is called without mTLS, because its Pods have no
+	// sidecar: if it is granted as plain too, and both Tenants permit it. If not,
+	// it is called with mTLS as ever.
+	//
+	// +optional
+	Plain bool `json:"plain,omitempty"`
 }
 
 // NamespacedService names a service anywhere, and its service ports.

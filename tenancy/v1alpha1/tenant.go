@@ -146,6 +146,14 @@ type TLS struct {
 	// +kubebuilder:default=Strict
 	// +kubebuilder:validation:Enum=Strict;Permissive
 	Peers string `json:"peers,omitempty"`
+	// PlainDestinations says whether services of the tenant may be offered, and
+	// services of others and its own called, without mTLS where a ServiceGrant and
+	// a ServiceRequest agree on it: Deny or Allow.
+	//
+	// +optional
+	// +kubebuilder:default=Deny
+	// +kubebuilder:validation:Enum=Deny;Allow
+	PlainDestinations string `json:"plainDestinations,omitempty"`
 }
 
 // JWT are the issuers of tokens that policies of the tenant may speak about.
