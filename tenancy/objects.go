@@ -56,6 +56,10 @@ type Event struct {
 	// Generation is metadata.generation, for the object's status alone: the
 	// Model does not look at it. 0 where the source has none (files).
 	Generation int64
+	// Doubtful is set with a removal of which the source cannot say yet whether it
+	// is meant, or comes with the end of the whole kind. Another event follows if it
+	// is meant. Only package guard looks at it.
+	Doubtful bool
 }
 
 // Object is one of the object types of this package, held by pointer and

@@ -13,6 +13,8 @@
 //  3. Tenants are counted apart: what one removes holds nothing of another's. An
 //     accident that takes a little of everybody counts without the tenant that
 //     lost most.
-//  4. The guard remembers nothing over a restart: what is gone at the first load
+//  4. A removal that the source doubts is held until the source says that it is
+//     meant, however few there are: a kind may be going as a whole.
+//  5. The guard remembers nothing over a restart: what is gone at the first load
 //     is gone.
 package guard

@@ -52,6 +52,9 @@ type Guard struct {
 	// removals in the order in which they leave the window. Guarded by mu.
 	sums   map[group]*sum
 	recent []removal
+	// doubtful are held until the source says whether their removal is meant;
+	// guarded by mu.
+	doubtful map[tenancy.Ref]struct{}
 	// label is the tenant of each namespace that is passed on, labelled how many
 	// each tenant has; guarded by mu.
 	label    map[tenancy.Key]string
@@ -67,7 +70,8 @@ func New(c Config) (*Guard, error) {
 	c.Floor = cmp.Or(c.Floor, DefaultFloor)
 	c.Window = cmp.Or(c.Window, DefaultWindow)
 	g := &Guard{
-		cfg: c, kinds: map[group]*members{}, where: map[tenancy.Ref]group{}, sums: map[group]*sum{}, label: map[tenancy.Key]string{}, labelled: map[string]int{},
+		cfg: c, kinds: map[group]*members{}, where: map[tenancy.Ref]group{}, sums: map[group]*sum{},
+		doubtful: map[tenancy.Ref]struct{}{}, label: map[tenancy.Key]string{}, labelled: map[string]int{},
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "bailiwick_removals_held", Help: "Objects that are gone at the source and honoured until that is confirmed.",
 		}, []string{"kind"}),
@@ -93,17 +97,7 @@ func (g *Guard) Apply(events []tenancy.Event) {
 			g.present(ev, now)
 			continue
 		}
-		gr, guarded := g.groupOf(ev.Ref)
-		if !guarded {
-			continue
-		}
-		k := g.kinds[gr]
-		if _, known := k.held[ev.Ref]; known {
-			held[ev.Ref] = true
-		} else if gr.kind == tenancy.KindTenant || now.Sub(k.there[ev.Ref]) >= g.cfg.Window {
-			// What comes and goes within the window is no accident.
-			removals[gr] = append(removals[gr], ev.Ref)
-		}
+		g.sort(ev, removals, held, now)
 	}
 	g.judge(removals, held, now)
 	for _, ev := range events {
@@ -119,6 +113,33 @@ func (g *Guard) Apply(events []tenancy.Event) {
 	out = append(out, g.unneeded()...)
 	g.pass(out)
 	g.tell(removals, held)
+}
+
+// sort adds a removal to those that are to be judged or, if it waits for an answer
+// already, to those that are held.
+func (g *Guard) sort(ev tenancy.Event, removals map[group][]tenancy.Ref, held map[tenancy.Ref]bool, now time.Time) {
+	gr, guarded := g.groupOf(ev.Ref)
+	if !guarded {
+		return
+	}
+	k := g.kinds[gr]
+	_, known := k.held[ev.Ref]
+	if _, doubted := g.doubtful[ev.Ref]; doubted && !ev.Doubtful { // it is meant
+		delete(g.doubtful, ev.Ref)
+		g.held(gr, ev.Ref, now, false)
+		known = false
+	}
+	switch {
+	case known:
+		held[ev.Ref] = true
+	case ev.Doubtful:
+		held[ev.Ref] = true
+		g.doubtful[ev.Ref] = struct{}{}
+		g.held(gr, ev.Ref, now, true)
+	case gr.kind == tenancy.KindTenant || now.Sub(k.there[ev.Ref]) >= g.cfg.Window:
+		removals[gr] = append(removals[gr], ev.Ref)
+	default: // what comes and goes within the window is no accident
+	}
 }
 
 // judge adds to held which of the removals are.
@@ -261,6 +282,7 @@ func (g *Guard) present(ev tenancy.Event, now time.Time) {
 	g.gone(gr, ev.Ref, time.Time{}, false) // what is back has not gone
 	if _, was := k.held[ev.Ref]; was {
 		g.held(gr, ev.Ref, time.Time{}, false)
+		delete(g.doubtful, ev.Ref)
 		g.cfg.Logger.Info("an object whose removal was held is back", "kind", gr.String(), "namespace", ev.Ref.Key.Namespace, "name", ev.Ref.Key.Name, "held_in_all", len(k.held))
 		g.measure()
 	}
@@ -277,6 +299,7 @@ func (g *Guard) forget(gr group, ref tenancy.Ref) {
 	g.there(gr, ref, time.Time{}, false)
 	g.held(gr, ref, time.Time{}, false)
 	delete(g.where, ref)
+	delete(g.doubtful, ref)
 	if gr.kind == tenancy.KindNamespace {
 		g.unlabel(ref.Key)
 	}

@@ -293,3 +293,43 @@ func TestWhatHasJustComeMayGo(t *testing.T) {
 		require.Len(t, g.Held(), 40)
 	})
 }
+
+// What the source doubts is held, however little it is, until the source says that
+// it is meant, it is back, or somebody confirms it; revocations pass.
+func TestDoubtfulRemovalsAreHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newBehind(t, Config{})
+		deny, allow := ref(tenancy.KindAccessPolicy, "shop", "deny"), ref(tenancy.KindAccessPolicy, "shop", "allow")
+		denies := there(deny, &tenancy.AccessPolicy{Action: tenancy.Deny})
+		doubtful := func(r tenancy.Ref) tenancy.Event { return tenancy.Event{Ref: r, Doubtful: true} }
+		g.Apply([]tenancy.Event{denies, there(allow, &tenancy.AccessPolicy{Action: tenancy.Allow})})
+		time.Sleep(DefaultWindow)
+		g.Apply([]tenancy.Event{doubtful(deny), doubtful(allow)})
+		require.Contains(t, g.now, deny)
+		require.NotContains(t, g.now, allow)
+		require.Len(t, g.Held(), 1)
+		g.Apply([]tenancy.Event{gone(deny), gone(allow)})
+		require.Empty(t, g.now, "it is meant")
+		require.Empty(t, g.Held())
+
+		g.Apply([]tenancy.Event{denies})
+		g.Apply([]tenancy.Event{doubtful(deny)})
+		g.Apply([]tenancy.Event{denies})
+		require.Empty(t, g.Held(), "it is back")
+		g.Apply([]tenancy.Event{doubtful(deny)})
+		g.Apply([]tenancy.Event{doubtful(deny)})
+		time.Sleep(time.Second)
+		require.Contains(t, g.now, deny)
+		require.Equal(t, 1, g.Confirm(time.Now()))
+		require.Empty(t, g.now)
+		g.Apply([]tenancy.Event{gone(deny)})
+		require.Empty(t, g.Held())
+
+		// A Tenant that is meant to go is held for its namespaces all the same.
+		acme := ref(tenancy.KindTenant, "", "acme")
+		g.Apply([]tenancy.Event{there(acme, &tenancy.Tenant{}), there(ref(tenancy.KindNamespace, "", "shop"), &tenancy.Namespace{Tenant: "acme"})})
+		g.Apply([]tenancy.Event{doubtful(acme)})
+		g.Apply([]tenancy.Event{gone(acme)})
+		require.Contains(t, g.now, acme)
+	})
+}

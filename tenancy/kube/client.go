@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -58,6 +59,21 @@ func newClients(config *rest.Config) (*clients, error) {
 		return nil, fmt.Errorf("Kubernetes source: make a client: %w", err)
 	}
 	return c, nil
+}
+
+// definition is the metadata of a CRD.
+func (c *clients) definition(ctx context.Context, name string) (metav1.ObjectMeta, error) {
+	raw, err := c.builtin[corev1.SchemeGroupVersion.String()].Get().
+		AbsPath("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"+name).
+		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").Do(ctx).Raw()
+	if err != nil {
+		return metav1.ObjectMeta{}, err
+	}
+	var m metav1.PartialObjectMetadata
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return metav1.ObjectMeta{}, fmt.Errorf("read the metadata of the CRD %s: %w", name, err)
+	}
+	return m.ObjectMeta, nil
 }
 
 // endpoint lists and watches one kind in all namespaces.

@@ -12,6 +12,8 @@
 //     away, slow, compacted or in error changes nothing but how old the data is,
 //     which is told ([Report], metrics, log). After some seconds without a watch a
 //     kind counts as followed again only when all that was missed was handed out.
+//     Removals that come with the end of a CRD are handed out as doubtful, so that
+//     what would widen something by its absence can be held.
 //  3. What is applied follows from what is stored alone: after any outage it is
 //     what a fresh start would read.
 //  4. A bad object hurts only itself and keeps its last good version (see package

@@ -19,6 +19,7 @@ import (
 
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/object"
+	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
 // kind follows the objects of one kind. It is the store that client-go's
@@ -29,6 +30,11 @@ type kind struct {
 	endpoint endpoint
 	// adds tells that objects of the kind only ever add rights.
 	adds bool
+	// definition is the name of the kind's CRD, whose end takes the objects along;
+	// empty where that can only take rights away. See definition.go.
+	definition string
+	// doubted has room for one: there are removals to ask about.
+	doubted chan struct{}
 
 	// All below is guarded by Source.mu.
 
@@ -43,6 +49,12 @@ type kind struct {
 	state liveness
 	// events and reads are counted for the metrics.
 	events, reads int
+	// doubtful are removals of which it is not known yet whether they are meant;
+	// uid is that of the CRD that the objects came from, empty if not known; taken
+	// is set once it was said that objects went with it.
+	doubtful map[tenancy.Key]struct{}
+	uid      string
+	taken    bool
 }
 
 // applied is an object as the sink has it.
@@ -56,6 +68,9 @@ func newKind(s *Source, info object.KindInfo, c *clients) (*kind, error) {
 	switch info.Kind {
 	case tenancy.KindServiceGrant, tenancy.KindServiceRequest, tenancy.KindClusterServiceGrant:
 		k.adds = true
+	case tenancy.KindTenant, tenancy.KindAccessPolicy, tenancy.KindClusterAccessPolicy:
+		k.definition = info.Resource + "." + v1alpha1.Group
+		k.doubted, k.doubtful = make(chan struct{}, 1), map[tenancy.Key]struct{}{}
 	}
 	var err error
 	k.endpoint, err = c.endpoint(info)
@@ -210,6 +225,7 @@ func (k *kind) Replace(list []any, _ string) error {
 		k.remove(key)
 	}
 	k.read = true
+	k.inquire() // whose objects these are
 	s.notify()
 	return nil
 }
@@ -265,6 +281,7 @@ func (k *kind) set(item converted) {
 			k.faults[item.key] = Fault{Generation: item.generation, Errors: item.errors}
 		}
 	}
+	delete(k.doubtful, item.key)
 	before, had := k.applied[item.key]
 	now := applied{item.object, item.generation}
 	switch {
@@ -291,7 +308,7 @@ func (k *kind) remove(key tenancy.Key) {
 	if _, ok := k.applied[key]; ok {
 		delete(k.applied, key)
 		k.source.unsaid = true
-		k.source.enqueue(tenancy.Event{Ref: tenancy.Ref{Kind: k.info.Kind, Key: key}})
+		k.source.enqueue(tenancy.Event{Ref: tenancy.Ref{Kind: k.info.Kind, Key: key}, Doubtful: k.doubt(key)})
 	}
 }
 

@@ -43,12 +43,14 @@ type recorder struct {
 	// removed counts deletions, batches calls of Apply before Synced.
 	removed, batches int
 	synced           bool
-	report           Report
-	changed          chan struct{}
+	// doubtful are the objects whose removal was not said to be meant.
+	doubtful map[tenancy.Ref]bool
+	report   Report
+	changed  chan struct{}
 }
 
 func newRecorder() *recorder {
-	return &recorder{objects: map[tenancy.Ref]tenancy.Object{}, changed: make(chan struct{}, 1)}
+	return &recorder{objects: map[tenancy.Ref]tenancy.Object{}, doubtful: map[tenancy.Ref]bool{}, changed: make(chan struct{}, 1)}
 }
 
 func (r *recorder) note(f func()) {
@@ -67,7 +69,7 @@ func (r *recorder) Apply(events []tenancy.Event) {
 			r.batches++
 		}
 		for _, ev := range events {
-			if ev.Object == nil {
+			if r.doubtful[ev.Ref] = ev.Doubtful; ev.Object == nil {
 				delete(r.objects, ev.Ref)
 				r.removed++
 			} else {

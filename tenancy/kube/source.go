@@ -92,8 +92,9 @@ type Stale struct {
 
 // Source follows one API server. [Source.Run] is called, once.
 type Source struct {
-	cfg   Config
-	kinds []*kind
+	cfg     Config
+	clients *clients
+	kinds   []*kind
 	// wake has room for one: there is something to take.
 	wake chan struct{}
 
@@ -123,6 +124,7 @@ func New(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.clients = clients
 	for _, info := range object.Kinds() {
 		k, err := newKind(s, info, clients)
 		if err != nil {
@@ -148,6 +150,9 @@ func (s *Source) Run(ctx context.Context, sink Sink) error {
 	defer wg.Wait()
 	for _, k := range s.kinds {
 		wg.Go(func() { k.follow(ctx) }) // ends with ctx
+		if k.definition != "" {
+			wg.Go(func() { k.settle(ctx) }) // ends with ctx
+		}
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

@@ -110,6 +110,9 @@ func TestServerRights(t *testing.T) {
 				for _, resource := range r.Resources {
 					verbs := append([]string{}, r.Verbs...)
 					sort.Strings(verbs)
+					if len(r.ResourceNames) > 0 {
+						resource += fmt.Sprint(r.ResourceNames)
+					}
 					lines = append(lines, fmt.Sprintf("%s: %s/%s: %s", where, group, resource, strings.Join(verbs, ",")))
 				}
 			}
