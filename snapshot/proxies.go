@@ -279,7 +279,9 @@ func (p *Publisher) sweep(now time.Time) {
 		if v.refs == 0 && !v.idle.Add(linger).After(now) {
 			delete(p.views, key)
 			delete(p.retries, v)
+			p.model.NoteView(key, 0)
 			p.model.CloseView(key)
+			p.stats.views.Delete(key)
 			continue
 		}
 		for choice, vr := range v.variants {

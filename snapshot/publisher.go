@@ -243,6 +243,7 @@ func (p *Publisher) apply(ev tenancy.Event) {
 func (p *Publisher) reportProblems() {
 	var problems map[tenancy.Ref][]tenancy.Problem
 	p.contain("problems", func() { problems = p.model.TakeProblems() })
+	p.contain("usage", func() { p.stats.used(p.model.TakeUsage()) })
 	if len(problems) == 0 {
 		return
 	}
@@ -301,6 +302,7 @@ func (p *Publisher) flush(now time.Time) {
 	}
 	p.retry(now)
 	p.sweep(now)
+	p.reportProblems() // of limits that views are over, too
 }
 
 func (p *Publisher) flushUrgent(cause string, w *window) {

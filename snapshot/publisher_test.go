@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
@@ -207,9 +209,30 @@ func TestLimitsOfAViewLeaveOutTheYoungest(t *testing.T) {
 	require.Contains(t, contents(a), cluster(0))
 	require.Contains(t, contents(a), cluster(1))
 	require.NotContains(t, contents(a), cluster(2))
+	require.Equal(t, []string{"viewResources 4", "view left out 1"}, limitsOf(t, r, tenantName(0)))
 	r.Apply([]tenancy.Event{gone(tenancy.KindService, nsName(0), serviceName(0))})
 	r.settle()
 	require.Contains(t, contents(a), cluster(2), "what was left out comes in when there is room")
+	require.Equal(t, []string{"viewResources 4", "view left out 0"}, limitsOf(t, r, tenantName(0)))
+}
+
+// limitsOf are the metrics of a tenant's views.
+func limitsOf(t *testing.T, r *running, tenant string) (out []string) {
+	reg := prometheus.NewPedanticRegistry()
+	require.NoError(t, reg.Register(newLimitGauge(r.stats)))
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, name := range []string{"bailiwick_snapshot_limit_usage viewResources", "bailiwick_snapshot_limit_left_out view"} {
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if m.GetLabel()[1].GetValue() == tenant && f.GetName()+" "+m.GetLabel()[0].GetValue() == name {
+					what := strings.Replace(strings.TrimPrefix(name, "bailiwick_snapshot_limit_"), "left_out view", "view left out", 1)
+					out = append(out, fmt.Sprintf("%s %.0f", strings.TrimPrefix(what, "usage "), m.GetGauge().GetValue()))
+				}
+			}
+		}
+	}
+	return out
 }
 
 func TestAnyInterleavingEndsInTheSameBytes(t *testing.T) {

@@ -23,6 +23,9 @@ type Stats struct {
 
 	// windows are the quiet and the max in force, by tenant.
 	windows sync.Map
+	// usage is that of tenants which have anything, by name; views is what each
+	// view costs, by tenancy.ViewKey.
+	usage, views sync.Map
 	// waited is how long bursts waited, by whether they were gathered.
 	waited [2]prometheus.Observer
 }
@@ -57,6 +60,7 @@ func newStats(reg prometheus.Registerer) (*Stats, error) {
 	errs := []error{
 		reg.Register(waited),
 		reg.Register(windowGauge{s, prometheus.NewDesc("bailiwick_snapshot_window_seconds", "Debounce in force, of tenants that had a change.", []string{"tenant", "bound"}, nil)}),
+		reg.Register(newLimitGauge(s)),
 		counter("events_total", "Events absorbed from the sources.", nil, &s.events),
 		counter("publications_total", "Times that a view or a workload layer changed.", nil, &s.publications),
 		counter("merged_total", "Changes that joined a burst already waiting in a tenant's window.", nil, &s.merged),

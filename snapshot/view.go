@@ -133,6 +133,8 @@ func (p *Publisher) buildView(v *view, touched *tenancy.TouchedView) bool {
 		p.lookAgain(v, key, w)
 	}
 	p.fit(v, w)
+	p.model.NoteView(v.key, len(v.excess))
+	p.stats.views.Store(v.key, v.size)
 	p.routes(v, w)
 	if v.broken {
 		w.leftovers(v.layer)

@@ -96,6 +96,7 @@ func (m *Model) settleCrowds() {
 			}
 		}
 		sp.crowded = now
+		m.noteOver(sp)
 	}
 }
 

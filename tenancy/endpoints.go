@@ -45,7 +45,8 @@ func (m *Model) applyService(sp *space, name string, obj *Service) {
 	}
 	m.check(s.ref())
 	if obj == nil {
-		s.spec = nil
+		s.spec, s.excess = nil, 0
+		m.noteOverfull(s)
 	}
 	m.sweepService(s)
 }

@@ -101,8 +101,12 @@ type space struct {
 	wide set[*accessPolicy]
 	// denying are the policies that deny one account in any namespace of the tenant.
 	denying set[*accessPolicy]
-	// crowded are the policies that are over the limit for a Pod in here.
-	crowded set[*accessPolicy]
+	// crowded are the policies that are over the limit for a Pod in here, and
+	// overfull the services with endpoints over theirs.
+	crowded  set[*accessPolicy]
+	overfull set[*service]
+	// leftOut is how many services the limits of the view leave out.
+	leftOut int
 }
 
 func (s *space) empty() bool {
@@ -135,6 +139,10 @@ type tenant struct {
 	open set[string]
 
 	services, policies, grants, requests *ranking
+	// over are the members in which limits leave something out that is not
+	// ranked; said is what was left out when the Tenant was last looked at.
+	over set[*space]
+	said LeftOut
 }
 
 func (t *tenant) rankings() []*ranking {

@@ -49,20 +49,6 @@ func (m *Model) TenantObject(tenant string) *Tenant {
 	return nil
 }
 
-// Usage is how much of a tenant's limits is used.
-type Usage struct{ Services, Policies, Grants, Requests int }
-
-// UsageOf counts the objects of a tenant that its limits count, those that are
-// over the limit included.
-func (m *Model) UsageOf(tenant string) Usage {
-	t := m.tenants[tenant]
-	if t == nil {
-		return Usage{}
-	}
-	size := func(r *ranking) int { return len(r.kept.entries) + len(r.rest.entries) }
-	return Usage{size(t.services), size(t.policies), size(t.grants), size(t.requests)}
-}
-
 // ServicesIn are the services of a namespace that count, sorted.
 func (m *Model) ServicesIn(namespace string) []Key {
 	var keys []Key

@@ -83,6 +83,8 @@ type Model struct {
 	// problems are the ones last taken; unchecked are the objects to look at.
 	problems  map[Ref][]Problem
 	unchecked set[Ref]
+	// usage are the tenants whose usage is to be told.
+	usage set[string]
 	// crowds are the spaces in which other policies may be over the limit of a
 	// workload than before.
 	crowds set[*space]
@@ -100,7 +102,7 @@ func NewModel(c Config) *Model {
 		requests: map[wanted]set[*request]{}, clusterGrants: map[Key]*clusterGrant{},
 		clusterFor: map[target]set[*clusterGrant]{}, clusterOf: map[string]set[*clusterGrant]{},
 		clusterAll: set[*clusterGrant]{}, denying: map[string]set[*accessPolicy]{},
-		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, crowds: set[*space]{}, former: map[string]map[holder]*alarm[formerHolder]{},
+		problems: map[Ref][]Problem{}, unchecked: set[Ref]{}, usage: set[string]{}, crowds: set[*space]{}, former: map[string]map[holder]*alarm[formerHolder]{},
 		holdings: map[string]map[formerHolder]time.Time{}, unsaid: set[string]{},
 		clusterPolicies: newClusterPolicies(),
 		ends:            endings{byRef: map[Ref]*ending{}},

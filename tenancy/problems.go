@@ -178,7 +178,7 @@ func (m *Model) tenantProblems(k Key) []Problem {
 		return []Problem{{Reason: ReasonTrustDomain, Field: "spec.trustDomain", Message: fmt.Sprintf(
 			"trust domain %q is not accepted or has no trust bundle: the tenant has no workloads", obj.TrustDomain)}}
 	}
-	return nil
+	return t.degraded()
 }
 
 // namespaceProblems says the same whether the Tenant is missing, suspended, or

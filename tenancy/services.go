@@ -29,6 +29,7 @@ func (m *Model) Service(k Key) *ServiceSpec {
 		}
 		if s.excess != excess {
 			m.check(s.ref())
+			m.noteOverfull(s)
 		}
 	}
 	return s.spec

@@ -164,6 +164,7 @@ func (m *Model) applySettings(t *tenant, old *Tenant, before TenantSettings) {
 		if tls || endpoints {
 			for _, s := range sp.services {
 				m.touchService(s)
+				m.check(s.ref())
 			}
 		}
 	}
@@ -260,7 +261,9 @@ func (m *Model) leave(sp *space) {
 	}
 	m.touchCrowd(sp)
 	delete(t.members, sp.name)
-	t.refs, sp.tenant = nil, nil
+	delete(t.over, sp)
+	m.used(t)
+	t.refs, sp.tenant, sp.leftOut = nil, nil, 0
 }
 
 // join makes a space t's.
@@ -271,6 +274,7 @@ func (m *Model) join(sp *space, t *tenant) {
 	}
 	t.members[sp.name] = sp
 	t.refs, sp.tenant = nil, t
+	m.noteOver(sp)
 	for _, s := range sp.services {
 		m.rank(&s.entry)
 	}
@@ -319,6 +323,7 @@ func (m *Model) rank(e *entry) {
 		in.add(e, m.toggle)
 	}
 	m.check(e.ref())
+	m.used(e.space.tenant)
 }
 
 // toggle drops an object that came over its tenant's limit, or takes it back.
@@ -330,6 +335,7 @@ func (m *Model) toggle(e *entry, dropped bool) {
 		m.touchCrowds(p)
 	}
 	m.check(e.ref())
+	m.used(e.space.tenant)
 }
 
 func (t *tenant) floor() []policy.NamespaceRef {

@@ -4,9 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/tenancy"
 )
@@ -15,6 +12,8 @@ import (
 type gate struct {
 	limits func(tenant string) tenancy.Limits
 	most   int // streams in all, 0 for no bound
+	// over counts a limit that was hit, and makes the error that says so.
+	over func(tenant, limit, format string, args ...any) error
 
 	mu      sync.Mutex
 	open    int                       // guarded by mu
@@ -44,10 +43,10 @@ func (g *gate) wait(who identity.Workload) (*ticket, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.most > 0 && g.open >= g.most {
-		return nil, status.Error(codes.ResourceExhausted, "this server has as many streams as it takes: connect to another")
+		return nil, g.over("", "maxStreams", "this server has as many streams as it takes: connect to another")
 	}
 	if g.waiting[who] >= most {
-		return nil, status.Errorf(codes.ResourceExhausted, "%d streams of %s wait to be served, which is the limit", most, who)
+		return nil, g.over("", "streamsPerID", "%d streams of %s wait to be served, which is the limit", most, who)
 	}
 	g.open++
 	g.waiting[who]++
@@ -65,9 +64,9 @@ func (t *ticket) enter(tenant string) error {
 	t.gate.ids[t.who]++
 	switch {
 	case t.gate.tenants[tenant] > l.Streams:
-		return status.Errorf(codes.ResourceExhausted, "the tenant has %d streams open, which is its limit at this server", l.Streams)
+		return t.gate.over(tenant, "streams", "the tenant has %d streams open, which is its limit at this server", l.Streams)
 	case t.gate.ids[t.who] > l.StreamsPerID:
-		return status.Errorf(codes.ResourceExhausted, "%s has %d streams open, which is the limit at this server", t.who, l.StreamsPerID)
+		return t.gate.over(tenant, "streamsPerID", "%s has %d streams open, which is the limit at this server", t.who, l.StreamsPerID)
 	}
 	return nil
 }
@@ -145,10 +144,10 @@ func (s *stream) limits() tenancy.Limits { return s.srv.gate.limits(s.tenant) }
 func (s *stream) admit(req *request, now time.Time) error {
 	l := s.limits()
 	if !s.budget.take(l.RequestsPerSecond, now) {
-		return status.Errorf(codes.ResourceExhausted, "more than %d requests per second", l.RequestsPerSecond)
+		return s.srv.metrics.over(s.tenant, "requestsPerSecond", "more than %d requests per second", l.RequestsPerSecond)
 	}
 	if req.size > l.RequestBytes {
-		return status.Errorf(codes.ResourceExhausted, "a request of %d bytes, more than %d", req.size, l.RequestBytes)
+		return s.srv.metrics.over(s.tenant, "requestBytes", "a request of %d bytes, more than %d", req.size, l.RequestBytes)
 	}
 	return nil
 }

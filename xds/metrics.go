@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"bailiwick.dev/bailiwick/snapshot"
 )
@@ -45,6 +47,7 @@ type metrics struct {
 	encodedN    *prometheus.CounterVec
 	encodedSize *prometheus.CounterVec
 	refused     *prometheus.CounterVec
+	limited     *prometheus.CounterVec
 	unknownType prometheus.Counter
 	// eventSent and eventAcked are the times since an event came to the store.
 	eventSent, eventAcked *latency
@@ -63,6 +66,7 @@ func newMetrics(reg prometheus.Registerer, streams func() map[string]int) (*metr
 		encodedN:    vec("encodes_total", "Response bodies encoded. Streams share them.", "type"),
 		encodedSize: vec("encoded_bytes_total", "Bytes of response bodies encoded.", "type"),
 		refused:     vec("refused_rpcs_total", "RPCs refused for their identity or method, by result.", "result"),
+		limited:     vec("limited_total", "Streams refused or ended because of a limit of the tenant; of the tenant \"\" those that were not served yet.", "tenant", "limit"),
 		unknownType: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: "unknown_type_requests_total", Help: "Requests for types that are not served."}),
 		panics:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: "panics_total", Help: "Panics recovered in streams."}),
 		old:         prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bailiwick", Subsystem: "xds", Name: "old_proxies_total", Help: "Streams of proxies that are older than the oldest supported Envoy, by their own word."}),
@@ -77,7 +81,7 @@ func newMetrics(reg prometheus.Registerer, streams func() map[string]int) (*metr
 		Namespace: "bailiwick", Subsystem: "xds", Name: "wakeups_total", Help: "Times that a stream was woken by a change.",
 	}, func() float64 { return float64(m.wakes.Load()) })
 	for _, c := range []prometheus.Collector{
-		m.responses, m.bytes, m.answers, m.encodedN, m.encodedSize, m.refused, m.unknownType, m.panics, m.old, m.frozen, wakes,
+		m.responses, m.bytes, m.answers, m.encodedN, m.encodedSize, m.refused, m.limited, m.unknownType, m.panics, m.old, m.frozen, wakes,
 		m.eventSent.vec, m.eventAcked.vec,
 		&streamGauge{streams: streams, desc: prometheus.NewDesc("bailiwick_xds_streams", "Open streams.", []string{"tenant"}, nil)},
 	} {
@@ -98,6 +102,12 @@ type meters struct {
 type typeMeters struct {
 	responses, bytes prometheus.Counter
 	acks             prometheus.Counter
+}
+
+// over counts that a limit was hit, and is what the client is told.
+func (m *metrics) over(tenant, limit, format string, args ...any) error {
+	m.limited.WithLabelValues(tenant, limit).Inc()
+	return status.Errorf(codes.ResourceExhausted, format, args...)
 }
 
 // of returns the meters of a tenant.

@@ -167,6 +167,7 @@ func NewServer(c Config) (*Server, error) {
 	if s.metrics, err = newMetrics(c.Registerer, s.gate.streams); err != nil {
 		return nil, fmt.Errorf("register the metrics of xds: %w", err)
 	}
+	s.gate.over = s.metrics.over
 	return s, nil
 }
 

@@ -10,7 +10,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"bailiwick.dev/bailiwick/identity"
@@ -251,7 +250,7 @@ func (s *stream) handle(req *request) error {
 		s.onDelta(t, st, req, first)
 	}
 	if n := st.names.len(); n > s.limits().SubscribedNames {
-		return status.Errorf(codes.ResourceExhausted, "%d names of type %s are subscribed, more than the tenant's limit", n, t)
+		return s.srv.metrics.over(s.tenant, "subscribedNames", "%d names of type %s are subscribed, more than the tenant's limit", n, t)
 	}
 	return s.flush()
 }

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -165,10 +166,13 @@ func limitTest(t *testing.T, name string, l tenancy.Limits, f func(t *testing.T,
 	})
 }
 
-func exhausted(t *testing.T, c *client) {
+// exhausted requires that the limit ended a stream, and that it was counted.
+func exhausted(t *testing.T, w *world, c *client, limit string) {
 	t.Helper()
 	synctest.Wait()
 	require.Equal(t, codes.ResourceExhausted, status.Code(<-c.done))
+	require.EqualValues(t, 1, testutil.ToFloat64(w.srv.metrics.limited.WithLabelValues("acme", limit)))
+	require.Equal(t, 1, testutil.CollectAndCount(w.srv.metrics.limited))
 }
 
 func TestLimits(t *testing.T) {
@@ -178,7 +182,7 @@ func TestLimits(t *testing.T) {
 		w.open(delta).subscribe(snapshot.Cluster)
 		third := w.open(delta)
 		third.subscribe(snapshot.Cluster)
-		exhausted(t, third)
+		exhausted(t, w, third, "streams")
 		first.stop()
 		synctest.Wait()
 		require.NotEmpty(t, w.open(delta).subscribe(snapshot.Cluster), "there is room again")
@@ -187,7 +191,7 @@ func TestLimits(t *testing.T) {
 		w.open(delta).subscribe(snapshot.Cluster)
 		second := w.open(delta)
 		second.subscribe(snapshot.Cluster)
-		exhausted(t, second)
+		exhausted(t, w, second, "streamsPerID")
 		other := w.prepare(delta)
 		w.start(other, identity.Workload{TrustDomain: "acme.example", Namespace: "acme-shop", ServiceAccount: "api"})
 		require.NotEmpty(t, other.subscribe(snapshot.Cluster))
@@ -196,13 +200,13 @@ func TestLimits(t *testing.T) {
 		c := w.open(delta)
 		c.subscribe(snapshot.Endpoint, "a", "b")
 		c.subscribe(snapshot.Endpoint, "c")
-		exhausted(t, c)
+		exhausted(t, w, c, "subscribedNames")
 	})
 	limitTest(t, "request bytes", tenancy.Limits{RequestBytes: 100}, func(t *testing.T, w *world) {
 		c := w.open(delta)
 		c.subscribe(snapshot.Endpoint, "a")
 		c.request(&request{url: snapshot.Endpoint.URL(), size: 101})
-		exhausted(t, c)
+		exhausted(t, w, c, "requestBytes")
 	})
 	limitTest(t, "requests per second", tenancy.Limits{RequestsPerSecond: 2}, func(t *testing.T, w *world) {
 		c := w.open(delta)
@@ -213,7 +217,7 @@ func TestLimits(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		require.NotEmpty(t, c.subscribe(snapshot.Endpoint, "a"), "half a second is worth one")
 		c.subscribe(snapshot.Endpoint, "a")
-		exhausted(t, c)
+		exhausted(t, w, c, "requestsPerSecond")
 	})
 }
 

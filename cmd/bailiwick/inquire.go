@@ -216,8 +216,8 @@ func newStatusCommand() *cobra.Command {
 		Long: `Status asks the admin address of a running server for the conditions of its
 objects, as kubectl shows them where they come from Kubernetes: Accepted (valid as
 written), ResolvedRefs (what it refers to is available) and Programmed (no
-connected proxy of its tenant lacks it). Objects that are in order are left out
-unless --all is given. Objects whose removal is held are listed below.
+connected proxy of its tenant lacks it); of a Tenant also Degraded (its limits
+leave something out). Objects that are in order are left out unless --all is given. Objects whose removal is held are listed below.
 
 Exit codes: 0 everything is in order or unknown, 1 something is not, 2 a mistake in
 the command line.`,
@@ -248,12 +248,17 @@ the command line.`,
 	return cmd
 }
 
-// worst is the condition to look at first: one that is false, or unknown.
+// worst is the condition to look at first: one that is false, or Degraded.
 func (o *objectStatus) worst() (c metav1.Condition, bad bool) {
 	for _, t := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, v1alpha1.ConditionProgrammed} {
 		if i := slices.IndexFunc(o.Conditions, func(c metav1.Condition) bool { return c.Type == t && c.Status == metav1.ConditionFalse }); i >= 0 {
 			return o.Conditions[i], true
 		}
+	}
+	if i := slices.IndexFunc(o.Conditions, func(c metav1.Condition) bool {
+		return c.Type == v1alpha1.ConditionDegraded && c.Status == metav1.ConditionTrue
+	}); i >= 0 {
+		return o.Conditions[i], true
 	}
 	return metav1.Condition{}, false
 }

@@ -109,7 +109,7 @@ func TestErrorsAloneMakeConditions(t *testing.T) {
 	ref := tenancy.Ref{Kind: tenancy.KindTenant, Key: tenancy.Key{Name: "acme"}}
 	w.board.Errors(ref, 7, []object.FieldError{{Field: "spec.trustDomain", Message: "required"}})
 	said := w.say()
-	require.Equal(t, "Accepted=False/Invalid@7 Programmed=False/Invalid@7", brief(said[0].Conditions))
+	require.Equal(t, "Accepted=False/Invalid@7 Degraded=False/WithinLimits@7 Programmed=False/Invalid@7", brief(said[0].Conditions))
 	require.Equal(t, "spec.trustDomain: required", said[0].Conditions[0].Message)
 	w.board.Errors(ref, 7, nil)
 	require.Empty(t, w.board.All())

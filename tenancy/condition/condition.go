@@ -33,6 +33,8 @@ const (
 	// ReasonNotCounted is on what belongs to no tenant, whose proxies therefore
 	// have no say.
 	ReasonNotCounted = "NotCounted"
+	// ReasonWithinLimits is on Tenants of whose objects no limit leaves any out.
+	ReasonWithinLimits = "WithinLimits"
 	// ReasonTooMany says that the proxies lack more than is listed.
 	ReasonTooMany = "TooManyFaults"
 )
@@ -47,7 +49,7 @@ func Kinds() []tenancy.Kind {
 
 // Types are the conditions that are worked out here; objects may have others.
 func Types() []string {
-	return []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, v1alpha1.ConditionProgrammed}
+	return []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, v1alpha1.ConditionProgrammed, v1alpha1.ConditionDegraded}
 }
 
 // Facts are all that the conditions of one object follow from.
@@ -71,6 +73,9 @@ func Of(f Facts) []metav1.Condition {
 	}
 	if p := f.programmed(accepted, resolved); p != nil {
 		out = append(out, *p)
+	}
+	if d := f.degraded(); d != nil {
+		out = append(out, *d)
 	}
 	for i := range out {
 		out[i].ObservedGeneration = f.Generation
@@ -97,7 +102,7 @@ func (f *Facts) accepted() metav1.Condition {
 	var hints, faults []tenancy.Problem
 	for _, p := range f.Problems {
 		switch {
-		case unresolved(p.Reason):
+		case unresolved(p.Reason), f.limits(p):
 		case tenancy.Hint(p.Reason):
 			hints = append(hints, p)
 		default:
@@ -135,6 +140,30 @@ func (f *Facts) resolved() *metav1.Condition {
 		c = condition(v1alpha1.ConditionResolvedRefs, metav1.ConditionFalse, missing[0].Reason, texts(missing))
 	default:
 		c = condition(v1alpha1.ConditionResolvedRefs, metav1.ConditionTrue, ReasonResolved, "everything that it refers to is available")
+	}
+	return &c
+}
+
+// limits reports whether a problem of a Tenant is that its limits leave something
+// out: the object itself is honoured.
+func (f *Facts) limits(p tenancy.Problem) bool {
+	return f.Kind == tenancy.KindTenant && p.Reason == tenancy.ReasonLimit
+}
+
+// degraded is nil for all kinds but Tenant.
+func (f *Facts) degraded() *metav1.Condition {
+	if f.Kind != tenancy.KindTenant {
+		return nil
+	}
+	var over []tenancy.Problem
+	for _, p := range f.Problems {
+		if f.limits(p) {
+			over = append(over, p)
+		}
+	}
+	c := condition(v1alpha1.ConditionDegraded, metav1.ConditionFalse, ReasonWithinLimits, "no limit leaves anything out")
+	if len(over) > 0 {
+		c = condition(v1alpha1.ConditionDegraded, metav1.ConditionTrue, tenancy.ReasonLimit, texts(over))
 	}
 	return &c
 }

@@ -61,6 +61,7 @@ func (r *Reader) Whoami() (Whoami, bool) {
 		{"grants", use.Grants, l.Grants}, {"requests", use.Requests, l.Requests},
 		{"endpoints", -1, l.Endpoints}, {"streams", -1, l.Streams}, {"streamsPerID", -1, l.StreamsPerID},
 		{"viewResources", -1, l.ViewResources}, {"viewBytes", -1, l.ViewBytes}, {"requestsPerSecond", -1, l.RequestsPerSecond},
+		{"subscribedNames", -1, l.SubscribedNames}, {"requestBytes", -1, l.RequestBytes},
 	}
 	return w, true
 }

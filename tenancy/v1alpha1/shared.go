@@ -47,6 +47,9 @@ const (
 	// ConditionResolvedRefs is true if what the object refers to is available
 	// to it. Kinds that refer to nothing do not have it.
 	ConditionResolvedRefs = "ResolvedRefs"
+	// ConditionDegraded is true on a Tenant whose limits leave something out. Other
+	// kinds do not have it.
+	ConditionDegraded = "Degraded"
 	// ConditionProgrammed is true if no connected proxy of the object's own
 	// tenant lacks what follows from the object.
 	ConditionProgrammed = "Programmed"
@@ -55,8 +58,9 @@ const (
 // Status is what the server says of an object.
 type Status struct {
 	// Conditions are Accepted (valid as written), ResolvedRefs (what it refers to
-	// is available) and Programmed (no connected proxy of the own tenant lacks
-	// what follows from it), each with the generation that it speaks of.
+	// is available), Programmed (no connected proxy of the own tenant lacks what
+	// follows from it) and, of a Tenant, Degraded (its limits leave something
+	// out), each with the generation that it speaks of.
 	//
 	// +optional
 	// +listType=map
