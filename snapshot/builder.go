@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -42,16 +43,24 @@ type BuilderConfig struct {
 	// ProbeSources are where kubelets ask from, beside the address of each Pod's
 	// node: some networks give their connections to Pods another one.
 	ProbeSources []netip.Prefix
+	// JWKSCAFile is where proxies have the authorities that their system trusts;
+	// DefaultJWKSCAFile if empty.
+	JWKSCAFile string
+	// JWKSAddresses are ranges that issuers' public keys may be fetched from
+	// although they are set aside for private use.
+	JWKSAddresses []netip.Prefix
 }
 
 // Builder makes resources. Its methods are pure functions of their arguments
 // and its configuration: equal inputs give equal bytes. It is immutable and
 // safe for concurrent use. Whatever it returns has passed Check.
 type Builder struct {
-	domain   string
-	svid     SVIDSource
-	identity string
-	kubelet  []netip.Prefix
+	domain    string
+	svid      SVIDSource
+	identity  string
+	kubelet   []netip.Prefix
+	systemCAs string
+	keysAt    []netip.Prefix
 }
 
 // NewBuilder returns a Builder.
@@ -66,7 +75,13 @@ func NewBuilder(c BuilderConfig) *Builder {
 	for _, p := range c.ProbeSources {
 		kubelet = append(kubelet, p.Masked())
 	}
-	return &Builder{domain: c.ClusterDomain, svid: c.ProxySVID, identity: c.IdentityHeader, kubelet: kubelet}
+	if c.JWKSCAFile == "" {
+		c.JWKSCAFile = DefaultJWKSCAFile
+	}
+	return &Builder{
+		domain: c.ClusterDomain, svid: c.ProxySVID, identity: c.IdentityHeader, kubelet: kubelet,
+		systemCAs: c.JWKSCAFile, keysAt: slices.Clone(c.JWKSAddresses),
+	}
 }
 
 // FQDN is the fully qualified name of a service.

@@ -166,16 +166,28 @@ func checkRules(m proto.Message) error {
 	case *hcmv3.HttpConnectionManager:
 		return checkFilters(m.GetHttpFilters())
 	case *tlsv3.UpstreamTlsContext:
-		validation := m.GetCommonTlsContext().GetCombinedValidationContext().GetDefaultValidationContext()
-		if len(validation.GetMatchTypedSubjectAltNames()) == 0 {
-			return errors.New("pins no name: it would believe anybody")
-		}
+		return checkPins(m.GetCommonTlsContext())
 	case *tlsv3.DownstreamTlsContext:
 		if !m.GetRequireClientCertificate().GetValue() {
 			return errors.New("asks for no client certificate")
 		}
 	case *tlsv3.SPIFFECertValidatorConfig:
 		return checkTrust(m)
+	}
+	return nil
+}
+
+// checkPins reports a client that would believe a certificate that it should
+// not.
+func checkPins(c *tlsv3.CommonTlsContext) error {
+	validation := c.GetCombinedValidationContext().GetDefaultValidationContext()
+	if public := c.GetValidationContext(); public != nil {
+		if validation = public; public.GetTrustedCa() == nil {
+			return errors.New("trusts no authority: it would believe anybody")
+		}
+	}
+	if len(validation.GetMatchTypedSubjectAltNames()) == 0 {
+		return errors.New("pins no name: it would believe anybody")
 	}
 	return nil
 }

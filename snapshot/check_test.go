@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/policy"
 )
 
 // mutate changes the message packed in a, which must be an M.
@@ -79,6 +80,15 @@ func TestCheckRefusesWhatEnvoyRefuses(t *testing.T) {
 			u.GetCommonTlsContext().GetCombinedValidationContext().DefaultValidationContext = &tlsv3.CertificateValidationContext{}
 		})
 	})
+	keys := build(b.jwksCluster(policy.Provider{Name: "idp", Fetch: policy.KeyFetch{URI: "https://idp/", Host: "idp"}}, nil))
+	for wrong, change := range map[string]func(*tlsv3.CertificateValidationContext){
+		"trusts no authority": func(v *tlsv3.CertificateValidationContext) { v.TrustedCa = nil },
+		"pins no name":        func(v *tlsv3.CertificateValidationContext) { v.MatchTypedSubjectAltNames = nil },
+	} {
+		refused(t, keys, wrong, func(c *clusterv3.Cluster) {
+			mutate(t, c.GetTransportSocket().GetTypedConfig(), func(u *tlsv3.UpstreamTlsContext) { change(u.GetCommonTlsContext().GetValidationContext()) })
+		})
+	}
 	refused(t, cluster, "unpack", func(c *clusterv3.Cluster) {
 		c.GetTransportSocket().GetTypedConfig().TypeUrl = "type.googleapis.com/no.such"
 	})

@@ -54,6 +54,7 @@ func (b *Builder) Inbound(w *tenancy.WorkloadSpec, v Variant, podIPs []netip.Add
 	clusters, err := inboundClusters(in.served, v, w.Origins)
 	in.out = append(in.out, clusters...)
 	in.fail(err)
+	in.keySources()
 	probes := in.probeChains()
 	if v.Explicit {
 		in.explicit(probes)
@@ -134,7 +135,7 @@ func (in *inbound) decisions(p tenancy.InboundPort) {
 		made, names = append(made, PlainRBAC), append(names, plainRBACName(p))
 	}
 	if in.tokens(p) {
-		r, err := JWT(p, in.w.Origins)
+		r, err := JWT(p, in.v, in.w.Origins)
 		if err != nil { // what cannot be verified cannot be judged
 			in.keep(Absent(Extension, jwtName(p)), fmt.Errorf("port %d denies everybody: %w", p.Port, err))
 			for _, name := range names {

@@ -2,15 +2,14 @@ package snapshot
 
 import (
 	"fmt"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"bailiwick.dev/bailiwick/tenancy"
+	"bailiwick.dev/bailiwick/tenancy/policy"
 )
 
 const (
@@ -39,8 +38,8 @@ func jwtSource(pk *packer) *corev3.ExtensionConfigSource {
 // verified one says is left under the provider's name, for RBAC to judge. With
 // no rule about claims everything passes. Where rules ask for a token, a request
 // without one is refused; where they only observe, even one with a bad one
-// passes.
-func JWT(p tenancy.InboundPort, origins []tenancy.Ref) (*Resource, error) {
+// passes. Keys that a proxy of this variant cannot fetch safely are nowhere.
+func JWT(p tenancy.InboundPort, v Variant, origins []tenancy.Ref) (*Resource, error) {
 	name := jwtName(p)
 	var pk packer
 	config := &jwtv3.JwtAuthentication{}
@@ -48,15 +47,7 @@ func JWT(p tenancy.InboundPort, origins []tenancy.Ref) (*Resource, error) {
 		config.Providers = map[string]*jwtv3.JwtProvider{}
 		var any []*jwtv3.JwtRequirement
 		for _, provider := range providers {
-			config.Providers[provider.Name] = &jwtv3.JwtProvider{
-				Issuer: provider.Issuer, Audiences: provider.Audiences, Forward: true,
-				// Only there: by default a query parameter would do as well, and be logged.
-				FromHeaders:       []*jwtv3.JwtHeader{{Name: "authorization", ValuePrefix: "Bearer "}},
-				PayloadInMetadata: provider.Name,
-				JwksSourceSpecifier: &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{
-					Specifier: &corev3.DataSource_InlineString{InlineString: provider.JWKS},
-				}},
-			}
+			config.Providers[provider.Name] = tokensOf(provider, v)
 			any = append(any, &jwtv3.JwtRequirement{RequiresType: &jwtv3.JwtRequirement_ProviderName{ProviderName: provider.Name}})
 		}
 		switch {
@@ -79,6 +70,26 @@ func JWT(p tenancy.InboundPort, origins []tenancy.Ref) (*Resource, error) {
 	return r, nil
 }
 
+func tokensOf(provider policy.Provider, v Variant) *jwtv3.JwtProvider {
+	out := &jwtv3.JwtProvider{
+		Issuer: provider.Issuer, Audiences: provider.Audiences, Forward: true,
+		// Only there: by default a query parameter would do as well, and be logged.
+		FromHeaders:       []*jwtv3.JwtHeader{{Name: "authorization", ValuePrefix: "Bearer "}},
+		PayloadInMetadata: provider.Name,
+	}
+	switch {
+	case provider.Fetch.URI == "":
+		out.JwksSourceSpecifier = &jwtv3.JwtProvider_LocalJwks{LocalJwks: &corev3.DataSource{
+			Specifier: &corev3.DataSource_InlineString{InlineString: provider.JWKS},
+		}}
+	case v.FiltersAddresses:
+		out.JwksSourceSpecifier = &jwtv3.JwtProvider_RemoteJwks{RemoteJwks: remoteKeys(provider)}
+	default:
+		out.JwksSourceSpecifier = &jwtv3.JwtProvider_RemoteJwks{RemoteJwks: nowhere()}
+	}
+	return out
+}
+
 func requires(r *jwtv3.JwtRequirement) *jwtv3.RequirementRule {
 	return &jwtv3.RequirementRule{
 		Match:           &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
@@ -92,11 +103,8 @@ func noToken() *jwtv3.JwtAuthentication {
 	const nobody = "nobody"
 	return &jwtv3.JwtAuthentication{
 		Providers: map[string]*jwtv3.JwtProvider{nobody: {
-			Issuer: nobody,
-			JwksSourceSpecifier: &jwtv3.JwtProvider_RemoteJwks{RemoteJwks: &jwtv3.RemoteJwks{HttpUri: &corev3.HttpUri{
-				Uri: "https://nobody.invalid/", Timeout: durationpb.New(time.Second),
-				HttpUpstreamType: &corev3.HttpUri_Cluster{Cluster: blackholeCluster},
-			}}},
+			Issuer:              nobody,
+			JwksSourceSpecifier: &jwtv3.JwtProvider_RemoteJwks{RemoteJwks: nowhere()},
 		}},
 		Rules: []*jwtv3.RequirementRule{requires(&jwtv3.JwtRequirement{RequiresType: &jwtv3.JwtRequirement_ProviderName{ProviderName: nobody}})},
 	}

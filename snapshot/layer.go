@@ -7,15 +7,19 @@ import (
 	"time"
 )
 
-// Variant is a proxy's own choice of listeners, from its node metadata. It
-// changes where listeners bind and nothing else. The zero value is transparent
-// capture.
+// Variant is what a proxy's own listeners depend on of what it says of itself:
+// where they bind, and whether it may be told to fetch public keys. Nothing of
+// it widens what the proxy is given. The zero value is transparent capture.
 type Variant struct {
 	// Explicit binds sockets instead of relying on iptables.
 	Explicit bool
 	// Bind is where outbound listeners bind, App where the application
 	// listens; both are set for Explicit only.
 	Bind, App netip.Addr
+	// FiltersAddresses is set for releases that can refuse internal addresses
+	// when they resolve a name. No other is told to fetch anything, and to those
+	// no token is good whose keys are to be fetched.
+	FiltersAddresses bool
 }
 
 var layerIDs atomic.Uint64

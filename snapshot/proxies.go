@@ -211,7 +211,7 @@ func (p *Publisher) fill(px *proxy, b *Binding, now time.Time) {
 	px.view = p.viewFor(tenancy.ViewKey{Tenant: px.tenant, Namespace: spec.Workload.Namespace}, now)
 	px.view.refs++
 	outbound := spec.Variant
-	outbound.App = netip.Addr{} // where the application listens is inbound alone
+	outbound.App, outbound.FiltersAddresses = netip.Addr{}, false // matters of the inbound side alone
 	px.choice = px.view.variants[outbound]
 	if px.choice == nil {
 		px.choice = p.newVariant(px.view, outbound)

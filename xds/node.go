@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/snapshot"
@@ -29,6 +30,9 @@ func podOf(node *corev3.Node, w identity.Workload) string {
 // Oldest release of Envoy that is tested against.
 const oldestMajor, oldestMinor = 1, 37
 
+// filterMinor is the first release whose resolver filters addresses.
+const filterMinor = 39
+
 // releaseOf reads the release of a client from its node, and whether that is
 // one with known holes. It is what the client says, for the operator to see.
 func releaseOf(node *corev3.Node) (release string, old bool) {
@@ -37,7 +41,20 @@ func releaseOf(node *corev3.Node) (release string, old bool) {
 		return "", false
 	}
 	release = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
-	return release, v.GetMajorNumber() < oldestMajor || v.GetMajorNumber() == oldestMajor && v.GetMinorNumber() < oldestMinor
+	return release, !atLeast(v, oldestMinor)
+}
+
+// atLeast reports whether a version is a release of 1.minor or newer.
+func atLeast(v *typev3.SemanticVersion, minor uint32) bool {
+	return v.GetMajorNumber() > oldestMajor || v.GetMajorNumber() == oldestMajor && v.GetMinorNumber() >= minor
+}
+
+// filtersAddresses reports whether a client says that it is a release that can
+// refuse internal addresses when it resolves a name. Older ones refuse the
+// configuration that asks for it. A client that lies is given what it cannot
+// use, or less: it has the keys of no issuer, and admits no token.
+func filtersAddresses(node *corev3.Node) bool {
+	return atLeast(node.GetUserAgentBuildVersion().GetVersion(), filterMinor)
 }
 
 // metadataKey is the field of the node's metadata that is ours.

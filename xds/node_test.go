@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -35,6 +36,22 @@ func TestPodIsOfTheVerifiedNamespace(t *testing.T) {
 		require.Equal(t, want, podOf(&corev3.Node{Id: id}, shop), id)
 	}
 	require.Empty(t, podOf(nil, shop))
+}
+
+// TestWhoIsToldToFetch: releases whose resolver filters addresses, and nobody
+// else.
+func TestWhoIsToldToFetch(t *testing.T) {
+	for _, c := range []struct {
+		major, minor uint32
+		want         bool
+	}{{1, 38, false}, {1, 39, true}, {1, 40, true}, {2, 0, true}, {0, 99, false}} {
+		node := &corev3.Node{UserAgentVersionType: &corev3.Node_UserAgentBuildVersion{UserAgentBuildVersion: &corev3.BuildVersion{
+			Version: &typev3.SemanticVersion{MajorNumber: c.major, MinorNumber: c.minor, Patch: 7},
+		}}}
+		require.Equal(t, c.want, filtersAddresses(node), "%d.%d", c.major, c.minor)
+	}
+	require.False(t, filtersAddresses(nil))
+	require.False(t, filtersAddresses(&corev3.Node{}))
 }
 
 func TestVariantFromMetadata(t *testing.T) {

@@ -291,6 +291,7 @@ func (s *stream) attach(node *corev3.Node) {
 		Variant:  variantOf(node, s.log),
 		Address:  s.from,
 	}
+	proxy.Variant.FiltersAddresses = filtersAddresses(node)
 	s.log = s.log.With("pod", proxy.Pod)
 	s.att = s.srv.store.Attach(proxy)
 	release, old := releaseOf(node)

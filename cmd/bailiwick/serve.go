@@ -41,6 +41,8 @@ type serveConfig struct {
 	identityHeader string
 	proxySVID      string
 	probeSources   []string
+	jwksCAFile     string
+	jwksAllow      []string
 	allowLoopback  bool
 	bindToPodIP    bool
 	svidMaxTTL     time.Duration
@@ -95,6 +97,8 @@ begins to answer proxies only then.`,
 	f.StringVar(&c.clusterDomain, "cluster-domain", "cluster.local", "`DOMAIN` that service names end in")
 	f.StringVar(&c.identityHeader, "identity-header", snapshot.DefaultIdentityHeader, "`NAME` of the header that tells applications the caller's SPIFFE ID")
 	f.StringSliceVar(&c.probeSources, "probe-source", nil, "`CIDR` that kubelets' connections to Pods come from, where that is not the node's address (status.hostIP); may be repeated. Whoever is there may ask what Pods' probes ask, without a certificate")
+	f.StringVar(&c.jwksCAFile, "jwks-ca-file", snapshot.DefaultJWKSCAFile, "`FILE` at the proxies with the authorities that their system trusts, for issuers' keys that they fetch (Tenant: jwksUri)")
+	f.StringSliceVar(&c.jwksAllow, "jwks-allow-cidr", nil, "private `CIDR` that proxies may fetch issuers' keys from; may be repeated (default: public addresses only)")
 	f.StringVar(&c.proxySVID, "proxy-svid", "file", "where proxies have their certificate: file (svid/sds.json in Envoy's working directory) or sds (the bootstrap's cluster sds)")
 	f.BoolVar(&c.allowLoopback, "allow-loopback-endpoints", false, "accept endpoints on 127.0.0.0/8 and ::1, for many proxies on one host")
 	f.BoolVar(&c.bindToPodIP, "bind-stream-to-pod-ip", false, "refuse proxies that do not connect from an address of a Pod of their identity; not with a proxy or NAT in between, nor for Pods on the host's network")
@@ -233,6 +237,10 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 	if err != nil {
 		return nil, err
 	}
+	keysAt, err := parseCIDRs("--jwks-allow-cidr", c.jwksAllow)
+	if err != nil {
+		return nil, err
+	}
 	if c.proxySVID == "sds" {
 		svid = snapshot.SDSSVID
 	}
@@ -244,6 +252,7 @@ func (c *serveConfig) assemble(src identity.Source, log *slog.Logger) (*server, 
 		}),
 		Builder: snapshot.NewBuilder(snapshot.BuilderConfig{
 			ClusterDomain: c.clusterDomain, ProxySVID: svid, IdentityHeader: c.identityHeader, ProbeSources: probes,
+			JWKSCAFile: c.jwksCAFile, JWKSAddresses: keysAt,
 		}),
 		Logger:     log,
 		Registerer: s.registry,

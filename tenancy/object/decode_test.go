@@ -123,6 +123,7 @@ spec:
   jwt:
     providers:
     - {name: idp, issuer: "https://idp.example", audiences: [shop], jwks: '{"keys":[{"kty":"EC","crv":"P-256","x":"QJ4hhY70VjHl4GT7GQRbNsg6cQ00ozAguUjp-Pz5zqk","y":"PgB2VM17xKMtua7jOl7t9oeBOTCSpONiuaCoFDwsfyg"}]}'}
+    - {name: far, issuer: "https://far.example", audiences: [shop], jwksUri: "https://keys.far.example:8443/keys?a=b", jwksCA: "` + authority + `", jwksRefresh: 1h}
   suspended: true
   debounce: {quiet: 50ms, max: 1.5s}
   connections: {maxConnectionAge: 1h30m, maxStreamAge: 1m}
@@ -131,7 +132,9 @@ status: {conditions: [{type: Accepted, status: "True", reason: Accepted, message
 `, &tenancy.Tenant{TrustDomain: "x.example", Namespaces: []string{"a", "b-"}, Outbound: tenancy.AllowAny, Visibility: tenancy.VisibleInNamespace,
 			DefaultAction: tenancy.AllowWithinTenant, Suspended: true, Quiet: 50 * time.Millisecond, Max: 1500 * time.Millisecond,
 			MaxConnectionAge: 90 * time.Minute, MaxStreamAge: time.Minute, AdminNamespace: "a", Permissive: true, Plain: true,
-			Providers: []policy.Provider{{Name: "idp", Issuer: "https://idp.example", Audiences: []string{"shop"}, JWKS: `{"keys":[{"kty":"EC","crv":"P-256","x":"QJ4hhY70VjHl4GT7GQRbNsg6cQ00ozAguUjp-Pz5zqk","y":"PgB2VM17xKMtua7jOl7t9oeBOTCSpONiuaCoFDwsfyg"}]}`}},
+			Providers: []policy.Provider{{Name: "far", Issuer: "https://far.example", Audiences: []string{"shop"}, Fetch: policy.KeyFetch{
+				URI: "https://keys.far.example:8443/keys?a=b", Host: "keys.far.example", CA: strings.ReplaceAll(authority, `\n`, "\n"), Refresh: time.Hour,
+			}}, {Name: "idp", Issuer: "https://idp.example", Audiences: []string{"shop"}, JWKS: `{"keys":[{"kty":"EC","crv":"P-256","x":"QJ4hhY70VjHl4GT7GQRbNsg6cQ00ozAguUjp-Pz5zqk","y":"PgB2VM17xKMtua7jOl7t9oeBOTCSpONiuaCoFDwsfyg"}]}`}},
 			Limits: tenancy.Limits{Services: 1, Policies: 2, PoliciesPerWorkload: 13, Grants: 3, Requests: 4, Endpoints: 5, ViewResources: 6, ViewBytes: 7, Streams: 8,
 				StreamsPerID: 9, RequestsPerSecond: 10, SubscribedNames: 11, RequestBytes: 12}}},
 		"tenant with defaults": {ours + "kind: Tenant\nmetadata: {name: x}\nspec: {trustDomain: x.example}\n",

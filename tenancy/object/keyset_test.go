@@ -8,6 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// authority is a certificate in PEM, as a YAML string has it.
+const authority = `-----BEGIN CERTIFICATE-----\nMIIBMjCB5aADAgECAhRA6dW4eXWjtPsCmlmvYKtR6YB4FTAFBgMrZXAwDjEMMAoG\nA1UEAwwDaWRwMCAXDTI2MTEyNTAxMjcwMVoYDzIxMjYxMTAxMDEyNzAxWjAOMQww\nCgYDVQQDDANpZHAwKjAFBgMrZXADIQCYVBpUdIEkXDVICM60EZYyDQAGGd34p10D\nKZjJLqULd6NTMFEwHQYDVR0OBBYEFIS+WrGS4K17p6Cx0h8VypZsLXunMB8GA1Ud\nIwQYMBaAFIS+WrGS4K17p6Cx0h8VypZsLXunMA8GA1UdEwEB/wQFMAMBAf8wBQYD\nK2VwA0EAZCj+dHY6TUkbwaQszaVbPRb0S5+iX53Ev6LKDO/diMJXxAN7PlSdpWfH\nA+hNiT2MnYOIP8tJIhWEdgqb+oo3Cw==\n-----END CERTIFICATE-----\n`
+
 func TestKeySets(t *testing.T) {
 	const good = `{"keys":[{"kty":"EC","crv":"P-256","x":"QJ4hhY70VjHl4GT7GQRbNsg6cQ00ozAguUjp-Pz5zqk","y":"PgB2VM17xKMtua7jOl7t9oeBOTCSpONiuaCoFDwsfyg"}]}`
 	for set, want := range map[string]string{
@@ -28,6 +31,53 @@ func TestKeySets(t *testing.T) {
 		}
 		require.Len(t, p.errors(), 1, set)
 		require.Contains(t, p.errors()[0].Message, want, set)
+	}
+}
+
+// TestFetchedKeys: proxies are told to fetch from hosts with a name, over TLS.
+func TestFetchedKeys(t *testing.T) {
+	const sets = "exactly one of jwks and jwksUri is required"
+	for provider, want := range map[string]string{
+		`jwksUri: "https://idp.example"`: "", `jwksUri: "https://idp.example:443/a/b?c=%20"`: "", `jwksUri: "https://localhost/k", jwksRefresh: 10s`: "",
+		``: sets, `jwks: x, jwksUri: "https://idp.example/k"`: sets,
+		`jwks: x, jwksRefresh: 1m`:                                       "jwks: is no JSON Web Key Set", // and more
+		`jwksUri: "http://idp.example/k"`:                                "has to begin with https://",
+		`jwksUri: "HTTPS://idp.example/k"`:                               "has to begin with https://",
+		`jwksUri: "https://u:p@idp.example/k"`:                           "without user and fragment",
+		`jwksUri: "https://idp.example/k#f"`:                             "without user and fragment",
+		`jwksUri: "https://idp.example/k#"`:                              "without user and fragment",
+		`jwksUri: "https://169.254.169.254/k"`:                           "has to name its host",
+		`jwksUri: "https://[::1]/k"`:                                     "has to name its host",
+		`jwksUri: "https://[::ffff:a00:1]/k"`:                            "has to name its host",
+		`jwksUri: "https://2130706433/k"`:                                "has to name its host",
+		`jwksUri: "https://0x7f000001/k"`:                                "has to name its host",
+		`jwksUri: "https://127.1/k"`:                                     "has to name its host",
+		`jwksUri: "https://a.0x7f/k"`:                                    "has to name its host",
+		`jwksUri: "https://IDP.example/k"`:                               "has to name its host",
+		`jwksUri: "https://idp.example./k"`:                              "has to name its host",
+		`jwksUri: "https://idp_x.example/k"`:                             "has to name its host",
+		`jwksUri: "https:///k"`:                                          "has to name its host",
+		`jwksUri: "https://idp.example:0/k"`:                             "has a port out of range",
+		`jwksUri: "https://idp.example:65536/"`:                          "has a port out of range",
+		`jwksUri: "https://idp.example:/k"`:                              "has a port out of range",
+		`jwksUri: "https://idp.example?a"`:                               "has a query without a path",
+		`jwksUri: "https://idp.example/k k"`:                             "is no URI",
+		`jwksUri: "https://idp.example/ü"`:                               "is no URI",
+		`jwksUri: "https://idp.example/k", jwksRefresh: 9s`:              "out of range: 10s to 24h0m0s",
+		`jwksUri: "https://idp.example/k", jwksRefresh: 25h`:             "out of range: 10s to 24h0m0s",
+		`jwksUri: "https://idp.example/k", jwksCA: x`:                    "is not PEM with certificates alone",
+		`jwksUri: "https://idp.example/k", jwksCA: "` + authority + `x"`: "is not PEM with certificates alone",
+		`jwksUri: "https://idp.example/k", jwksCA: "` + strings.ReplaceAll(authority, "CERTIFICATE", "PRIVATE KEY") + `"`: "block 0 is no certificate",
+	} {
+		doc := ours + "kind: Tenant\nmetadata: {name: x}\nspec: {trustDomain: x.example, jwt: {providers: [{name: idp, issuer: i, audiences: [a], " + provider + "}]}}\n"
+		got := DecodeAll("f.yaml", []byte(doc), Options{})
+		if want == "" {
+			require.Empty(t, texts(got), provider)
+			continue
+		}
+		require.NotEmpty(t, texts(got), provider)
+		require.Contains(t, texts(got)[0], "spec.jwt.providers[0]", provider)
+		require.Contains(t, texts(got)[0], want, provider)
 	}
 }
 

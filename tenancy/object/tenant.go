@@ -143,10 +143,10 @@ func providers(p *problems, list *field.Path, in []v1alpha1.JWTProvider) []polic
 		text(p, at.Child("issuer"), one.Issuer, maxIssuer)
 		unique(p, at.Child("issuer"), issuers, one.Issuer)
 		made := policy.Provider{Name: string(one.Name), Issuer: one.Issuer, JWKS: one.JWKS}
+		made.Fetch = publicKeys(p, at, &one)
 		if required(p, at.Child("audiences"), one.Audiences, maxAudiences) {
 			made.Audiences = texts64(p, at.Child("audiences"), one.Audiences)
 		}
-		keySet(p, at.Child("jwks"), one.JWKS)
 		out = append(out, made)
 	}
 	slices.SortFunc(out, func(a, b policy.Provider) int { return strings.Compare(a.Name, b.Name) })

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"time"
 
 	"bailiwick.dev/bailiwick/identity"
 )
@@ -179,11 +180,24 @@ type Provider struct {
 	Name, Issuer string
 	// Audiences of which a token must have one.
 	Audiences []string
-	// JWKS are the issuer's public keys as a JSON Web Key Set.
-	JWKS string
+	// JWKS are the issuer's public keys as a JSON Web Key Set; "" where proxies
+	// fetch them.
+	JWKS  string
+	Fetch KeyFetch
+}
+
+// KeyFetch says from where proxies fetch public keys. The zero value is nowhere.
+type KeyFetch struct {
+	// URI is an https address with a host name, Host that name.
+	URI, Host string
+	// CA are the authorities of that host's certificate (PEM); "" for those that
+	// the proxies' system trusts.
+	CA string
+	// Refresh is how often to fetch.
+	Refresh time.Duration
 }
 
 // Equal reports whether both are the same provider with the same keys.
 func (p Provider) Equal(o Provider) bool {
-	return p.Name == o.Name && p.Issuer == o.Issuer && p.JWKS == o.JWKS && slices.Equal(p.Audiences, o.Audiences)
+	return p.Name == o.Name && p.Issuer == o.Issuer && p.JWKS == o.JWKS && p.Fetch == o.Fetch && slices.Equal(p.Audiences, o.Audiences)
 }

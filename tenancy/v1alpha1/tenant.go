@@ -169,6 +169,9 @@ type JWT struct {
 }
 
 // JWTProvider issues tokens.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.jwks) != has(self.jwksUri)",message="exactly one of jwks and jwksUri is required"
+// +kubebuilder:validation:XValidation:rule="has(self.jwksUri) || !has(self.jwksCA) && !has(self.jwksRefresh)",message="jwksCA and jwksRefresh belong to jwksUri"
 type JWTProvider struct {
 	// Name that rules use.
 	//
@@ -190,10 +193,31 @@ type JWTProvider struct {
 	Audiences []ClaimValue `json:"audiences"`
 	// JWKS are the issuer's public keys, a JSON Web Key Set.
 	//
-	// +required
+	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536
-	JWKS string `json:"jwks"`
+	JWKS string `json:"jwks,omitempty"`
+	// JWKSURI is where proxies fetch the keys instead: https, and a host name.
+	// Until they have them no token is good. What the name resolves to has to be
+	// a public address, or one that the server permits.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^https://[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[!-~]*)?$`
+	JWKSURI string `json:"jwksUri,omitempty"`
+	// JWKSCA are the authorities of the certificate at that address (PEM);
+	// left out, those that the proxies' system trusts.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	JWKSCA string `json:"jwksCA,omitempty"`
+	// JWKSRefresh is how often they are fetched, between 10s and 24h; 5m if left
+	// out.
+	//
+	// +optional
+	JWKSRefresh Duration `json:"jwksRefresh,omitempty"`
 }
 
 // Duration is a time span such as 100ms, 1.5s or 1h30m.

@@ -48,7 +48,22 @@ func Build(c Config) (*bootstrapv3.Bootstrap, error) {
 		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: clusters},
 		StatsConfig:      statsConfig(c),
 		OverloadManager:  overload,
+		LayeredRuntime:   answers(),
 	}, nil
+}
+
+// maxAnswer is the most that is read of an answer that a filter waits for, such
+// as an issuer's keys: Envoy's own bound is 32 MB, for each of those who wait.
+const maxAnswer = 1 << 20
+
+// answers is the runtime of the proxy; nothing changes it.
+func answers() *bootstrapv3.LayeredRuntime {
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name: "static",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"http.async_response_buffer_limit": structpb.NewNumberValue(maxAnswer),
+		}}},
+	}}}
 }
 
 func node(c Config) *corev3.Node {
