@@ -268,6 +268,16 @@ type envoy struct {
 	log   *syncBuffer
 }
 
+// rbacStats are the counters of RBAC by the names that they have since Envoy 1.40:
+// before, those of filters that come by ECDS begin with the extension's.
+func (e *envoy) rbacStats() string {
+	older := regexp.MustCompile(`(?m)^extension_config_discovery\.http_filter\.rbac-http-(\d+)(?:-(plain))?\.`)
+	return older.ReplaceAllStringFunc(e.get("/stats?filter=rbac"), func(text string) string {
+		at := older.FindStringSubmatch(text)
+		return strings.TrimSuffix("http.inbound_"+at[1]+"_"+at[2], "_") + "."
+	})
+}
+
 func (e *envoy) get(path string) string {
 	tr := &http.Transport{DisableKeepAlives: true}
 	resp, err := (&http.Client{Transport: tr}).Get(e.admin + path)

@@ -247,7 +247,7 @@ func (y *yard) observes(t *testing.T) {
 	require.Equal(t, "allowed", tcp[0]["would"])
 	require.Equal(t, y.own.Prefix()+"orders", tcp[0]["caller"])
 	require.NotContains(t, y.e.log.String(), "secret")
-	stats := y.e.get("/stats?filter=rbac.observed_")
+	stats := y.e.rbacStats()
 	require.Contains(t, stats, "http.inbound_8102.rbac.observed_.shadow_denied: 1\n")
 	require.Contains(t, stats, "http.inbound_8102.rbac.observed_.policy.acme-shop/watch.shadow_denied: 1\n")
 }
@@ -377,7 +377,7 @@ func (y *yard) plaintext(t *testing.T) {
 		ask(want)
 	}
 	flip(false, 403)
-	require.Contains(t, y.e.get("/stats?filter=inbound_8101_plain.rbac.denied"), "http.inbound_8101_plain.rbac.denied: ")
+	require.Contains(t, y.e.rbacStats(), "http.inbound_8101_plain.rbac.denied: ")
 	flip(true, 200)
 	flip(false, 403)
 	require.Equal(t, 1, secure.dials, "no connection ended")

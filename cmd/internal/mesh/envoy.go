@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -206,15 +207,34 @@ func (e *Envoy) Stats(ctx context.Context) (map[string]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ParseStats(string(raw)), nil
+}
+
+// byExtension is where Envoy counts what an RBAC filter that came by ECDS decides
+// before 1.40.
+var byExtension = regexp.MustCompile(`^extension_config_discovery\.http_filter\.rbac-http-(\d+)(-plain)?\.rbac\.`)
+
+// ParseStats reads the admin address's /stats. Counters of RBAC have the names that
+// they have since Envoy 1.40: http.inbound_PORT.rbac.denied.
+func ParseStats(text string) map[string]uint64 {
 	stats := map[string]uint64{}
-	for line := range strings.Lines(string(raw)) {
+	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		// What is no number is a text or a histogram.
-		if n, err := strconv.ParseUint(value, 10, 64); err == nil {
-			stats[name] = n
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			continue
 		}
+		if at := byExtension.FindStringSubmatchIndex(name); at != nil {
+			chain := "http.inbound_" + name[at[2]:at[3]]
+			if at[4] >= 0 {
+				chain += "_plain"
+			}
+			name = chain + ".rbac." + name[at[1]:]
+		}
+		stats[name] += n
 	}
-	return stats, nil
+	return stats
 }
 
 // Stop asks the Envoy to end and waits until it has.

@@ -337,15 +337,16 @@ func (p *running) stat(t *testing.T, name string) string {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return p.dial(ctx, netip.MustParseAddrPort("127.0.0.1:15000"))
 	}}
-	req, err := http.NewRequestWithContext(p.k.w.ctx, http.MethodGet, "http://envoy/stats?filter=^"+name+"$", http.NoBody)
+	req, err := http.NewRequestWithContext(p.k.w.ctx, http.MethodGet, "http://envoy/stats", http.NoBody)
 	require.NoError(t, err)
 	resp, err := transport.RoundTrip(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	_, value, _ := strings.Cut(strings.TrimSpace(string(text)), ": ")
-	return value
+	n, ok := mesh.ParseStats(string(text))[name]
+	require.True(t, ok, name)
+	return strconv.FormatUint(n, 10)
 }
 
 // workload is whom the Pod's certificate names.
