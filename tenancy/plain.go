@@ -63,7 +63,7 @@ func (s *service) offeredPlain(to *space, port uint16) (plain bool) {
 }
 
 // touchAgreements notes what members of a tenant offer or take as plain, when the
-// Tenant permits it or no longer does.
+// Tenant permits it or no longer does, or when others of its services are visible.
 func (m *Model) touchAgreements(t *tenant) {
 	for _, sp := range t.members {
 		for _, g := range sp.grants {

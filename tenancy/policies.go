@@ -19,6 +19,7 @@ func (m *Model) applyPolicy(sp *space, name string, obj *AccessPolicy) {
 		return
 	}
 	m.touchCrowds(p)
+	m.checkNarrowed(p)
 	old := p.obj
 	if old == nil || obj == nil || !maps.Equal(old.MatchLabels, obj.MatchLabels) {
 		for _, pod := range sp.pods {
@@ -51,6 +52,7 @@ func (m *Model) applyPolicy(sp *space, name string, obj *AccessPolicy) {
 	}
 	m.rank(&p.entry)
 	m.touchCrowds(p)
+	m.checkNarrowed(p)
 	m.check(p.ref())
 }
 
@@ -74,6 +76,9 @@ func (m *Model) touchWide(sp *space) {
 		return
 	}
 	for _, member := range sp.tenant.members {
+		if sp.tenant.now.DefaultAction == AllowWithinTenant {
+			m.checkPolicies(member)
+		}
 		for _, pod := range member.pods {
 			if member != sp {
 				m.touchPod(pod)
@@ -87,13 +92,9 @@ func (m *Model) applyAdmin(t *tenant, old *Tenant) {
 	if old.AdminNamespace == t.now.AdminNamespace {
 		return
 	}
-	for _, name := range []string{old.AdminNamespace, t.now.AdminNamespace} {
-		if sp := t.members[name]; sp != nil {
-			m.checkPolicies(sp)
-		}
-	}
 	for _, sp := range t.members {
 		m.touchWorkloads(sp)
+		m.checkPolicies(sp)
 		for _, pod := range sp.pods {
 			m.touchPod(pod)
 		}

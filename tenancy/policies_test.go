@@ -1,6 +1,7 @@
 package tenancy_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -154,4 +155,58 @@ func TestPermissiveIsBoundedByTheTenantAndByTheStrictest(t *testing.T) {
 	w.set(KindService, "acme-shop", "orders", &Service{Ports: []ServicePort{{Name: "http", Port: 80, Protocol: ServerFirst}}})
 	require.False(t, permissive(), "nobody could be refused in time")
 	require.Equal(t, []string{ReasonServerFirst}, w.reasons(KindPeerTLS, "acme-shop", "old"))
+}
+
+// The first Allow of what it selects says what it takes away; those behind it take
+// nothing. Who is first is told again when that changes.
+func TestTheFirstAllowNarrowsTheDefault(t *testing.T) {
+	w := newTown(t, Config{})
+	tenant := func(action DefaultAction) {
+		w.set(KindTenant, "", "acme", &Tenant{TrustDomain: "acme.example", DefaultAction: action, AdminNamespace: "acme-web"})
+	}
+	allow := func(created int64, app string) *AccessPolicy {
+		p := &AccessPolicy{Meta: Meta{Created: created}, Rules: []AccessRule{allRule()}}
+		if app != "" {
+			p.MatchLabels = map[string]string{"app": app}
+		}
+		return p
+	}
+	first := func() (names []string) {
+		for _, ns := range []string{"acme-shop", "acme-web"} {
+			for _, name := range []string{"a", "b", "c"} {
+				if slices.Contains(w.reasons(KindAccessPolicy, ns, name), ReasonNarrows) {
+					names = append(names, ns+"/"+name)
+				}
+			}
+		}
+		return names
+	}
+	w.set(KindAccessPolicy, "acme-shop", "b", allow(2, "orders"))
+	require.Empty(t, first(), "the default denies anyway")
+	tenant(AllowWithinTenant)
+	require.Equal(t, []string{"acme-shop/b"}, first())
+	w.set(KindAccessPolicy, "acme-shop", "c", allow(3, "orders"))
+	require.Equal(t, []string{"acme-shop/b"}, first(), "there is nothing left to take")
+	w.set(KindAccessPolicy, "acme-shop", "c", allow(3, ""))
+	require.Equal(t, []string{"acme-shop/b", "acme-shop/c"}, first(), "it selects others as well")
+	w.TakeProblems()
+	w.set(KindAccessPolicy, "acme-shop", "a", allow(1, ""))
+	require.Equal(t, []string{"acme-shop/a"}, first())
+	told := w.TakeProblems()
+	for _, name := range []string{"a", "b", "c"} {
+		require.Contains(t, told, Ref{Kind: KindAccessPolicy, Key: one("acme-shop", name)}, "told without being asked")
+	}
+	for _, o := range []*AccessPolicy{{Action: Deny, Rules: []AccessRule{allRule()}}, {Observe: true, Rules: []AccessRule{allRule()}}, {Invalid: true}} {
+		w.set(KindAccessPolicy, "acme-shop", "a", o)
+		require.Equal(t, []string{"acme-shop/b", "acme-shop/c"}, first(), "%+v takes nothing", o)
+	}
+	wide := allow(1, "orders")
+	wide.TenantWide = true
+	w.TakeProblems()
+	w.set(KindAccessPolicy, "acme-web", "a", wide)
+	require.Equal(t, []string{"acme-shop/c", "acme-web/a"}, first())
+	require.Contains(t, w.TakeProblems(), Ref{Kind: KindAccessPolicy, Key: one("acme-shop", "b")})
+	w.set(KindAccessPolicy, "acme-web", "a", nil)
+	require.Contains(t, w.TakeProblems(), Ref{Kind: KindAccessPolicy, Key: one("acme-shop", "b")})
+	require.Equal(t, []string{"acme-shop/b", "acme-shop/c"}, first())
 }

@@ -31,10 +31,58 @@ func (p *accessPolicy) problems() []Problem {
 	for i := range p.obj.Rules {
 		found = append(found, p.ruleProblems(&p.obj.Rules[i], "spec.rules["+strconv.Itoa(i)+"]")...)
 	}
-	if p.obj.Action == Allow && !p.obj.Observe && p.space.tenant.now.DefaultAction == AllowWithinTenant {
-		found = append(found, Problem{Reason: ReasonNarrows, Message: "accepted: the Pods that it selects no longer let in their own tenant by default, only whom Allow policies name"})
+	if p.narrows() {
+		found = append(found, Problem{Reason: ReasonNarrows, Message: "accepted: the Pods that no older Allow selects let in their own tenant until it came; now whoever no Allow names is denied there"})
 	}
 	return found
+}
+
+// flips reports whether a policy takes the default AllowWithinTenant from what it
+// selects: any Allow does that is enforced.
+func (p *accessPolicy) flips() bool {
+	return p.obj.Action == Allow && !p.obj.Observe && !p.invalid() && p.space.tenant.now.DefaultAction == AllowWithinTenant
+}
+
+// narrows reports whether a policy is the first to take the default from anything
+// that it may select: no older one selects all of that by its labels.
+func (p *accessPolicy) narrows() bool {
+	return p.flips() && !p.eachBeside(func(o *accessPolicy) bool {
+		return o.flips() && o.before(&p.entry) < 0 && within(o.obj.MatchLabels, p.obj.MatchLabels)
+	})
+}
+
+// eachBeside reports whether f is true of a policy that may select all that p may:
+// of those of its namespace, or where p is for all of the tenant those that are too.
+func (p *accessPolicy) eachBeside(f func(*accessPolicy) bool) bool {
+	for _, o := range p.space.policies {
+		if (!p.obj.TenantWide || o.obj.TenantWide) && f(o) {
+			return true
+		}
+	}
+	admin := p.space.tenant.members[p.space.tenant.now.AdminNamespace]
+	if p.obj.TenantWide || admin == nil || admin == p.space {
+		return false
+	}
+	for o := range admin.wide {
+		if f(o) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkNarrowed notes the policies of its namespace that may be the first, or no
+// longer be, because p came, went or says something else.
+func (m *Model) checkNarrowed(p *accessPolicy) {
+	t := p.space.tenant
+	if t == nil || t.now.DefaultAction != AllowWithinTenant || p.obj == nil || p.obj.Action != Allow {
+		return
+	}
+	for _, o := range p.space.policies {
+		if o != p && o.obj.Action == Allow {
+			m.check(o.ref())
+		}
+	}
 }
 
 // ruleProblems are what a rule asks for that cannot be had.

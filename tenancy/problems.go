@@ -58,8 +58,8 @@ const (
 	ReasonServerFirst = "ServerSpeaksFirst"
 	// ReasonOverdue is on a PeerTLS whose end has passed.
 	ReasonOverdue = "Overdue"
-	// ReasonNarrows is on an Allow policy that takes their tenant's default from
-	// the Pods that it selects.
+	// ReasonNarrows is on the first Allow policy that takes their tenant's default
+	// from Pods.
 	ReasonNarrows = "NarrowsDefault"
 	// ReasonExpired is on what has ended, ReasonExpiringSoon on what will
 	// within two weeks.

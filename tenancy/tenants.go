@@ -143,7 +143,7 @@ func (m *Model) applySettings(t *tenant, old *Tenant, before TenantSettings) {
 		return
 	}
 	m.applyAdmin(t, old)
-	if old.Plain != t.now.Plain {
+	if old.Plain != t.now.Plain || old.Visibility != t.now.Visibility {
 		m.touchAgreements(t)
 	}
 	tls := old.TLSMinimum13 != t.now.TLSMinimum13
