@@ -105,15 +105,18 @@ func AnyPort(t *rapid.T, tokens bool) policy.Port {
 	if one(t, "observed allow", 4) {
 		p.AllowObserved = "n/watch"
 	}
-	// A policy observes as a whole.
-	observing := few(t, "observing", 2, []string{"*/a", "*/b", "n/a", "n/b", "n/c"})
+	// A policy observes as a whole, and is of one tier.
+	observing := few(t, "observing", 2, []string{"*/a", "*/b", "*/c", "*/d", "n/a", "n/b", "n/c"})
 	if !one(t, "observe", 2) {
 		observing = nil
 	}
 	for range rapid.IntRange(0, 7).Draw(t, "rules") {
 		r := policy.Rule{Tier: rapid.SampledFrom([]policy.Tier{policy.TierTenant, policy.TierTenant, policy.TierAdmin, policy.TierBaseline}).Draw(t, "tier")}
 		actions, names := []policy.Action{policy.Allow, policy.Deny, policy.Pass, policy.Audit}, []string{"*/a", "*/b"}
-		if r.Tier == policy.TierTenant {
+		switch r.Tier {
+		case policy.TierBaseline:
+			names = []string{"*/c", "*/d"}
+		case policy.TierTenant:
 			actions, names = []policy.Action{policy.Allow, policy.Allow, policy.Deny, policy.Audit}, []string{"n/a", "n/b", "n/c"}
 		}
 		r.Action, r.Policy = rapid.SampledFrom(actions).Draw(t, "action"), rapid.SampledFrom(names).Draw(t, "policy")
