@@ -31,7 +31,8 @@ func newExplainCommand() *cobra.Command {
 		Long: `Explain judges one call as the proxies would: whether the caller's proxy may know
 the service, and whether the workloads behind it let the call in. It names the
 policy that decides, every other policy that was looked at with the reason why it
-does not decide, and what to write to have it otherwise.
+does not decide, and what to write to have it otherwise. A caller without a
+certificate is "plaintext"; the request's token is said by --token and --claim.
 
 Exit codes: 0 allowed, 3 denied, 4 unknown because something may not be read,
 1 failure, 2 a mistake in the command line.`,
@@ -41,7 +42,7 @@ Exit codes: 0 allowed, 3 denied, 4 unknown because something may not be read,
 		RunE: func(cmd *cobra.Command, _ []string) error { return e.run(cmd) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&e.from, "from", "", "SPIFFE `ID` of the caller (required)")
+	f.StringVar(&e.from, "from", "", "SPIFFE `ID` of the caller, or \"plaintext\" for one without a certificate (required)")
 	f.StringVar(&e.to, "to", "", "`NAMESPACE/SERVICE:PORT` that is called, by the service's port (required)")
 	f.StringVar(&e.method, "method", "", "HTTP `METHOD` of the request (default GET)")
 	f.StringVar(&e.path, "path", "", "`PATH` of the request (default /)")
@@ -89,12 +90,14 @@ func (e *explainFlags) run(cmd *cobra.Command) error {
 
 func (e *explainFlags) question() (read.Question, error) {
 	var q read.Question
-	id, err := spiffeid.FromString(e.from)
-	if err == nil {
-		q.From, err = identity.ParseWorkload(id)
-	}
-	if err != nil {
-		return q, usagef("--from %q: %v", e.from, err)
+	if q.Plaintext = e.from == read.Plaintext; !q.Plaintext {
+		id, err := spiffeid.FromString(e.from)
+		if err == nil {
+			q.From, err = identity.ParseWorkload(id)
+		}
+		if err != nil {
+			return q, usagef("--from %q: %v (a caller without a certificate is %q)", e.from, err, read.Plaintext)
+		}
 	}
 	target, port, err := net.SplitHostPort(e.to)
 	if err != nil {

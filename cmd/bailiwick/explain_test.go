@@ -192,3 +192,51 @@ spec:
 		require.Contains(t, r.stdout, want.says)
 	}
 }
+
+// A caller without a certificate is told the way in as well: what is offered, one
+// after the other, ends with the call allowed. Of others' services nothing is said,
+// whether or not there are any.
+func TestExplainPlaintext(t *testing.T) {
+	dir := copyOfDemo(t)
+	ask := func(args ...string) (int, read.Answer) {
+		t.Helper()
+		args = append([]string{"explain", "--from", "plaintext", "--config-dir", dir, "--allow-loopback-endpoints", "-o", "json"}, args...)
+		r := bailiwick(t, args...)
+		var a read.Answer
+		require.NoError(t, json.Unmarshal([]byte(r.stdout), &a), r.stderr)
+		require.Equal(t, read.Proxyless, a.Visible)
+		return r.code, a
+	}
+	orders := []string{"--to", "acme-shop/orders:8080"}
+	code, a := ask(orders...)
+	require.Equal(t, exitDenied, code)
+	require.Contains(t, a.Why, "Strict")
+	require.Contains(t, fmt.Sprint(a.Change), "spec.tls.peers of Tenant acme")
+	for _, l := range a.Looked {
+		require.NotContains(t, l.Outcome, "tenant floor")
+	}
+
+	tenants, err := os.ReadFile(filepath.Join(dir, "platform/tenants.yaml"))
+	require.NoError(t, err)
+	writeFile(t, dir, "platform/tenants.yaml", strings.Replace(string(tenants), "  trustDomain: acme.example\n", "  trustDomain: acme.example\n  tls: {peers: Permissive}\n", 1))
+	for i := range 3 {
+		code, a = ask(orders...)
+		if i == 2 {
+			break
+		}
+		require.Equal(t, exitDenied, code)
+		_, offered, ok := strings.Cut(a.Change[0], ":\n")
+		require.True(t, ok, a.Change)
+		writeFile(t, dir, fmt.Sprintf("tenants/acme/acme-shop/offered-%d.yaml", i), offered)
+	}
+	require.Equal(t, exitOK, code, a)
+	require.Equal(t, "acme-shop/allow-plaintext", a.By)
+	code, _ = ask(append(orders, "--tenant", "acme")...)
+	require.Equal(t, exitOK, code)
+
+	code, foreign := ask("--to", "globex-web/web:8080", "--tenant", "acme")
+	require.Equal(t, exitUnknown, code)
+	code, none := ask("--to", "nobody-web/web:8080", "--tenant", "acme")
+	require.Equal(t, exitUnknown, code)
+	require.Equal(t, strings.ReplaceAll(fmt.Sprint(none), "nobody", "globex"), fmt.Sprint(foreign))
+}

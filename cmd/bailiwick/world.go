@@ -211,7 +211,11 @@ func (w *world) reader() *read.Reader {
 // read, the answer is not known.
 func (w *world) Explain(_ context.Context, q read.Question) (read.Answer, error) {
 	a := w.reader().Explain(q)
-	if lost := w.unreadable(q.Namespace, q.From.Namespace); len(lost) > 0 {
+	involved := []string{q.Namespace}
+	if !q.Plaintext {
+		involved = append(involved, q.From.Namespace)
+	}
+	if lost := w.unreadable(involved...); len(lost) > 0 {
 		a = read.Answer{From: a.From, To: a.To, Verdict: read.Unknown, Visible: read.Unknown, Why: "what may not be read may decide it", Unknown: lost}
 	}
 	return a, nil

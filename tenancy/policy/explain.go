@@ -38,7 +38,28 @@ type Look struct {
 // of judgement, then those that only audit.
 func (p Port) Explain(id string, r Request) (Decision, []Look) {
 	decision := p.Decide(id, r)
-	var looks []Look
+	own, inside := p.member(id)
+	return decision, p.looks(decision, r, caller{inside: inside, about: func(rule *Rule) bool {
+		return rule.From.has(id, own) && !rule.NotFrom.has(id, own)
+	}})
+}
+
+// ExplainPlaintext is DecidePlaintext, as Explain is Decide.
+func (p Port) ExplainPlaintext(r Request) (Decision, []Look) {
+	decision := p.DecidePlaintext(r)
+	return decision, p.looks(decision, r, caller{inside: p.Permissive, about: func(rule *Rule) bool {
+		return rule.From.Plaintext && !rule.NotFrom.Plaintext
+	}})
+}
+
+// caller is whom a port is explained for: whether policies may speak about it at
+// all, and whether a rule does.
+type caller struct {
+	inside bool
+	about  func(*Rule) bool
+}
+
+func (p Port) looks(decision Decision, r Request, c caller) (looks []Look) {
 	type key struct {
 		policy string
 		action Action
@@ -51,7 +72,7 @@ func (p Port) Explain(id string, r Request) (Decision, []Look) {
 			if !stage(*rule) {
 				continue
 			}
-			look := p.look(rule, decision, id, r)
+			look := p.look(rule, decision, r, c)
 			if n, ok := at[key{rule.Policy, rule.Action}]; !ok {
 				at[key{rule.Policy, rule.Action}] = len(looks)
 				looks = append(looks, look)
@@ -60,17 +81,16 @@ func (p Port) Explain(id string, r Request) (Decision, []Look) {
 			}
 		}
 	}
-	return decision, looks
+	return looks
 }
 
-func (p Port) look(rule *Rule, d Decision, id string, r Request) Look {
+func (p Port) look(rule *Rule, d Decision, r Request, c caller) Look {
 	look := Look{Policy: rule.Policy, Tier: rule.Tier, Action: rule.Action}
-	own, inside := p.member(id)
 	switch {
-	case !inside && d.By == rule.Policy && rule.Action == Deny && rule.Tier == TierAdmin && !rule.Observe && rule.From.All:
+	case !c.inside && d.By == rule.Policy && rule.Action == Deny && rule.Tier == TierAdmin && !rule.Observe && rule.From.All:
 		look.Why = Decided
-	case d.By == ByMultiSAN || d.By == ByNoToken || !inside:
-	case !rule.From.has(id, own) || rule.NotFrom.has(id, own):
+	case d.By == ByMultiSAN || d.By == ByNoToken || !c.inside:
+	case !c.about(rule):
 		look.Why = OtherCallers
 	case !p.HTTP && !rule.Match.Any() && rule.Action == Allow:
 		look.Why, look.Detail = OtherRequests, "it has conditions on requests, and the port is not HTTP"

@@ -21,7 +21,7 @@ func (r *Reader) change(q Question, pod tenancy.Backend, d policy.Decision, look
 		return []string{"to allow it, for which the platform's Baseline is not asked:\n" + r.policy(q, pod, "Allow")}
 	case d.Allowed:
 		return []string{"to refuse it:\n" + r.policy(q, pod, "Deny")}
-	case d.By == policy.ByDefaultDeny:
+	case d.By == policy.ByDefaultDeny || d.By == policy.ByPlaintext:
 		change := []string{"to allow it:\n" + r.policy(q, pod, "Allow")}
 		for _, l := range looks {
 			if l.Action == policy.Allow && l.Why == policy.OtherRequests {
@@ -38,28 +38,36 @@ func (r *Reader) change(q Question, pod tenancy.Backend, d policy.Decision, look
 // policy is an AccessPolicy about the caller, in YAML.
 func (r *Reader) policy(q Question, pod tenancy.Backend, action string) string {
 	from := fmt.Sprintf("{namespace: %s, serviceAccount: %s}", q.From.Namespace, q.From.ServiceAccount)
+	name := q.From.Namespace + "-" + strings.ReplaceAll(q.From.ServiceAccount, ".", "-")
 	caller, _ := r.model.TenantOf(q.From.Namespace)
 	if owner, _ := r.model.TenantOf(q.Namespace); owner != caller {
 		from = fmt.Sprintf("{tenant: %s, namespace: %s, serviceAccount: %s}", caller, q.From.Namespace, q.From.ServiceAccount)
 	}
-	selector := "{}"
-	if len(pod.Labels) > 0 {
-		var labels []string
-		for _, k := range slices.Sorted(maps.Keys(pod.Labels)) {
-			labels = append(labels, fmt.Sprintf("%q: %q", k, pod.Labels[k]))
-		}
-		selector = "{matchLabels: {" + strings.Join(labels, ", ") + "}}"
+	if q.Plaintext {
+		from, name = "{plaintext: true}", Plaintext
 	}
 	verb := strings.ToLower(action)
 	return strings.Join([]string{
 		"apiVersion: bailiwick.dev/v1alpha1",
 		"kind: AccessPolicy",
-		fmt.Sprintf("metadata: {name: %s-%s-%s, namespace: %s}", verb, q.From.Namespace, strings.ReplaceAll(q.From.ServiceAccount, ".", "-"), q.Namespace),
+		fmt.Sprintf("metadata: {name: %s-%s, namespace: %s}", verb, name, q.Namespace),
 		"spec:",
-		"  selector: " + selector,
+		"  selector: " + selector(pod),
 		"  action: " + action,
 		"  rules:",
 		"  - from: [" + from + "]",
 		fmt.Sprintf("    ports: [%d]", pod.Port),
 	}, "\n")
+}
+
+// selector picks the Pods that have a Pod's labels.
+func selector(pod tenancy.Backend) string {
+	if len(pod.Labels) == 0 {
+		return "{}"
+	}
+	var labels []string
+	for _, k := range slices.Sorted(maps.Keys(pod.Labels)) {
+		labels = append(labels, fmt.Sprintf("%q: %q", k, pod.Labels[k]))
+	}
+	return "{matchLabels: {" + strings.Join(labels, ", ") + "}}"
 }

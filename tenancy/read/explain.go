@@ -16,21 +16,36 @@ const (
 	Unknown = "unknown"
 )
 
-// What Answer.Visible says; it may also be Unknown.
+// What Answer.Visible says; it may also be Unknown. Proxyless callers have no proxy
+// that could know anything.
 const (
-	Visible = "yes"
-	Hidden  = "no"
+	Visible   = "yes"
+	Hidden    = "no"
+	Proxyless = "no proxy"
 )
+
+// Plaintext is what a caller without a certificate is called in place of its ID.
+const Plaintext = "plaintext"
 
 // Question is a call that somebody asks about.
 type Question struct {
 	From identity.Workload
+	// Plaintext asks for a caller without a certificate, who has no From.
+	Plaintext bool
 	// Namespace, Service and Port name the service port that is called.
 	Namespace, Service string
 	Port               uint16
 	// Request is judged on HTTP ports: an empty method is GET, an empty path /,
 	// an empty host the service's full name.
 	Request policy.Request
+}
+
+// Caller names who calls, as Answer.From does.
+func (q Question) Caller() string {
+	if q.Plaintext {
+		return Plaintext
+	}
+	return q.From.String()
 }
 
 // Answer is what became of a Question.
@@ -40,7 +55,7 @@ type Answer struct {
 	Request string `json:"request,omitempty"`
 	// Verdict is Allowed, Denied or Unknown.
 	Verdict string `json:"verdict"`
-	// Visible tells whether the caller's proxy may know the service port.
+	// Visible tells whether the caller's proxy may know the service port, if it has one.
 	Visible string `json:"visible"`
 	// Why is the verdict in one sentence.
 	Why string `json:"why"`
@@ -70,8 +85,11 @@ type Looked struct {
 
 // Explain answers a question.
 func (r *Reader) Explain(q Question) Answer {
+	if q.Plaintext {
+		return r.plaintext(q)
+	}
 	a := Answer{
-		From: q.From.String(), To: fmt.Sprintf("%s/%s:%d", q.Namespace, q.Service, q.Port),
+		From: q.Caller(), To: fmt.Sprintf("%s/%s:%d", q.Namespace, q.Service, q.Port),
 		Verdict: Denied, Visible: Hidden,
 	}
 	caller, callee := r.own(q.From.Namespace), r.own(q.Namespace)
@@ -208,7 +226,7 @@ func (r *Reader) judged(a *Answer, q Question, key tenancy.Key) {
 	chosen, refusing := 0, 0
 	var decision policy.Decision
 	for i, j := range by {
-		d := j.port.Decide(a.From, request)
+		d := decide(q, j.port, request)
 		if !d.Allowed {
 			refusing++
 		}
@@ -221,12 +239,26 @@ func (r *Reader) judged(a *Answer, q Question, key tenancy.Key) {
 	}
 	pod, port := pods[chosen], by[chosen].port
 	_, looks := port.Explain(a.From, request)
+	if q.Plaintext {
+		_, looks = port.ExplainPlaintext(request)
+	}
 	r.looked(a, pod, decision, looks)
-	a.Why = r.because(q, decision, port)
+	a.Why = r.because(decision, port)
 	if refusing > 0 && refusing < len(by) {
 		a.Why += fmt.Sprintf(" (Pod %s; others behind the service allow it)", pod.Pod.Name)
 	}
+	if q.Plaintext && !decision.Allowed && !port.Permissive {
+		a.Change = r.permit(q, pod, by[chosen].plaintext)
+		return
+	}
 	a.Change = r.change(q, pod, decision, looks)
+}
+
+func decide(q Question, p policy.Port, request policy.Request) policy.Decision {
+	if q.Plaintext {
+		return p.DecidePlaintext(request)
+	}
+	return p.Decide(q.From.String(), request)
 }
 
 func (r *Reader) defaults(q Question) policy.Request {
@@ -244,8 +276,13 @@ func (r *Reader) defaults(q Question) policy.Request {
 }
 
 // because is a decision in one sentence.
-func (r *Reader) because(q Question, d policy.Decision, port policy.Port) string {
+func (r *Reader) because(d policy.Decision, port policy.Port) string {
 	switch d.By {
+	case policy.ByPlaintext:
+		if port.Permissive {
+			return "the port takes callers without a certificate, and no policy that names plaintext allows this call"
+		}
+		return "the port takes no callers without a certificate: it is Strict"
 	case policy.ByMultiSAN:
 		return "a certificate with several URI SANs is nobody's"
 	case policy.ByTenantFloor:

@@ -100,8 +100,19 @@ func outcome(look policy.Look, d policy.Decision) string {
 		return "matches, and leaves it to what is judged behind it"
 	case policy.Decided:
 		return "decides"
-	default:
+	case policy.NotAsked:
+		if d.By == policy.ByPlaintext {
+			return "not asked: the port is Strict"
+		}
+		if d.By == policy.ByNoToken {
+			return "not asked: there is no valid token"
+		}
+		if d.By == policy.ByMultiSAN {
+			return "not asked: the certificate is nobody's"
+		}
 		return "not asked: the tenant floor refuses the caller"
+	default:
+		return "not asked"
 	}
 }
 

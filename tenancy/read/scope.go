@@ -63,7 +63,9 @@ type kinds struct {
 
 // judged is one Pod port with what is computed of it once.
 type judged struct {
-	port       policy.Port
+	port policy.Port
+	// plaintext is set where a PeerTLS may make the port Permissive.
+	plaintext  bool
 	extents    *policy.Extents
 	conditions func(id string) string
 }
@@ -137,7 +139,7 @@ func (r *Reader) judge(b tenancy.Backend) *judged {
 	if r.ports[sel] == nil {
 		r.ports[sel] = map[uint16]*judged{}
 		for _, p := range r.model.Workload(sel).Ports {
-			r.ports[sel][p.Port] = &judged{port: p.Policy}
+			r.ports[sel][p.Port] = &judged{port: p.Policy, plaintext: p.Plaintext}
 		}
 	}
 	return r.ports[sel][b.Port]

@@ -24,7 +24,7 @@ const (
 // ExplainRequest is a call.
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// SPIFFE ID of the caller.
+	// SPIFFE ID of the caller, or plaintext for one without a certificate.
 	From string `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
 	// The service port that is called.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
@@ -152,7 +152,8 @@ type ExplainResponse struct {
 	Request string                 `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
 	// allowed, denied or unknown
 	Verdict string `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"`
-	// Whether the caller's proxy may know the service: yes, no or unknown.
+	// Whether the caller's proxy may know the service: yes, no or unknown; for a
+	// caller without a certificate: no proxy.
 	Visible string `protobuf:"bytes,5,opt,name=visible,proto3" json:"visible,omitempty"`
 	Why     string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
 	// What decided: a policy, or the rule that held without one.

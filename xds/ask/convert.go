@@ -17,7 +17,7 @@ import (
 // requestOf is a question as a message.
 func requestOf(q read.Question) (*ExplainRequest, error) {
 	m := &ExplainRequest{
-		From: q.From.String(), Namespace: q.Namespace, Service: q.Service, Port: uint32(q.Port),
+		From: q.Caller(), Namespace: q.Namespace, Service: q.Service, Port: uint32(q.Port),
 		Method: q.Request.Method, Path: q.Request.Path, Host: q.Request.Host, Headers: maps.Clone(q.Request.Headers),
 	}
 	if t := q.Request.Token; t != nil {
@@ -33,9 +33,12 @@ func requestOf(q read.Question) (*ExplainRequest, error) {
 // questionOf is the opposite; the error says which field is wrong.
 func questionOf(m *ExplainRequest) (read.Question, error) {
 	q := read.Question{Namespace: m.GetNamespace(), Service: m.GetService(), Port: uint16(m.GetPort())}
-	id, err := spiffeid.FromString(m.GetFrom())
-	if err == nil {
-		q.From, err = identity.ParseWorkload(id)
+	var err error
+	if q.Plaintext = m.GetFrom() == read.Plaintext; !q.Plaintext {
+		var id spiffeid.ID
+		if id, err = spiffeid.FromString(m.GetFrom()); err == nil {
+			q.From, err = identity.ParseWorkload(id)
+		}
 	}
 	switch {
 	case err != nil:

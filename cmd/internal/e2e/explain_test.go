@@ -131,5 +131,8 @@ func (f *fixture) checkAsked() {
 				both("explain", "-o", "json", "--from", from.workload.String(), "--to", to)
 			}
 		}
+		for _, to := range []string{"acme-shop/orders:8080", "globex-web/web:8080", "nobody/nothing:80"} {
+			both("explain", "-o", "json", "--from", "plaintext", "--to", to)
+		}
 	}
 }

@@ -109,6 +109,7 @@ func TestPermissiveAndBack(t *testing.T) {
 	f.untilAnew(orders, admitted)
 	plain := f.plaintext(orders, 8080)
 	require.Equal(t, admitted, plain.get(), "whatever name it gives itself")
+	require.Zero(t, f.plaintextExplained())
 	f.run("TCP", func() { f.checkPlainTCP(orders) })
 
 	// Only rules that say so.
@@ -117,6 +118,7 @@ func TestPermissiveAndBack(t *testing.T) {
 	before := f.refusals(orders, 8080)
 	require.Equal(t, forbidden, plain.get())
 	require.Equal(t, before+1, f.refusals(orders, 8080), "counted where it was refused")
+	require.Equal(t, 3, f.plaintextExplained())
 	f.write(plaintextFile, forPlaintext)
 	plain.untilGet(admitted)
 	secure.more(20)
@@ -127,6 +129,7 @@ func TestPermissiveAndBack(t *testing.T) {
 	f.write(peerFile, peerTLS("mode: Strict"))
 	plain.untilGet(forbidden)
 	f.untilAnew(orders, forbidden)
+	require.Equal(t, 3, f.plaintextExplained())
 	f.says(peerObject, "Accepted", "True/Accepted")
 	f.write(peerFile, peerTLS("ports: [8080], mode: Permissive"))
 	plain.untilGet(admitted)
@@ -153,6 +156,12 @@ func TestPermissiveAndBack(t *testing.T) {
 	secure.clean()
 	require.Equal(t, answeredBy(orders, web), kept.get())
 	kept.alive()
+}
+
+// plaintextExplained is the exit code of explain for a caller without a certificate.
+func (f *fixture) plaintextExplained() int {
+	f.t.Helper()
+	return run(f.t, nil, "explain", "--config-dir", f.dir, "--allow-loopback-endpoints", "--from", "plaintext", "--to", "acme-shop/orders:8080").code
 }
 
 // checkPlainTCP speaks without a certificate to ports that are not HTTP: where
