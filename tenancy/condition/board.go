@@ -37,6 +37,9 @@ type entry struct {
 	since time.Time
 	step  uint64
 	said  []metav1.Condition
+	// turned are the conditions that became False, or False for another reason, with
+	// the last Say that returned the object.
+	turned []string
 	// again is set while what was said did not reach its place.
 	again bool
 }
@@ -143,6 +146,9 @@ func (b *Board) Again(ref tenancy.Ref) {
 type Said struct {
 	Ref        tenancy.Ref        `json:"-"`
 	Conditions []metav1.Condition `json:"conditions"`
+	// Turned are the types of those that have become False, or False for another
+	// reason or generation.
+	Turned []string `json:"-"`
 }
 
 // Say brings the conditions of all objects up to date that have not changed
@@ -166,13 +172,32 @@ func (b *Board) Say(fleet *Fleet, mark uint64) []Said {
 		after, changed := Merge(e.said, Of(Facts{
 			Kind: ref.Kind, Generation: e.generation, Errors: e.errors, Problems: b.problems[ref], Delivery: delivery,
 		}), now)
+		if changed {
+			e.turn(after)
+		}
 		if e.said = after; changed || e.again {
 			e.again = false
-			out = append(out, Said{ref, after})
+			out = append(out, Said{ref, after, e.turned})
 		}
 	}
 	sortSaid(out)
 	return out
+}
+
+// turn notes which conditions are going to be False that were not, or not for this
+// reason. Those that could not be written yet are kept.
+func (e *entry) turn(after []metav1.Condition) {
+	var turned []string
+	for i := range after {
+		c := &after[i]
+		before := slices.IndexFunc(e.said, func(b metav1.Condition) bool { return b.Type == c.Type })
+		is := before < 0 || e.said[before].Status != metav1.ConditionFalse || e.said[before].Reason != c.Reason ||
+			e.said[before].ObservedGeneration != c.ObservedGeneration
+		if c.Status == metav1.ConditionFalse && (is || e.again && slices.Contains(e.turned, c.Type)) {
+			turned = append(turned, c.Type)
+		}
+	}
+	e.turned = turned
 }
 
 // Open reports whether there may be more to say although nothing changes: of
@@ -189,7 +214,7 @@ func (b *Board) All() []Said {
 	defer b.mu.Unlock()
 	out := make([]Said, 0, len(b.objects))
 	for ref, e := range b.objects {
-		out = append(out, Said{ref, e.said})
+		out = append(out, Said{Ref: ref, Conditions: e.said})
 	}
 	sortSaid(out)
 	return out

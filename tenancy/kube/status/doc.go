@@ -15,5 +15,7 @@
 //     the objects, so that no condition is lost and none is written twice.
 //  3. A replica counts as long as its report moves; one that ended in order takes
 //     its report with it. Whether it does is judged by the reader's own clock.
-//  4. Only the conditions are written, by server-side apply, on change only.
+//  4. Events say what conditions say, word for word, when one turns False; the same
+//     again is counted, and those of one namespace are paced. Losing one loses nothing.
+//  5. Only the conditions are written, by server-side apply, on change only.
 package status

@@ -59,6 +59,9 @@ type Fleet struct {
 	written time.Time
 	// seen are the reports of all, by name, and when they last moved.
 	seen map[string]sighting
+	// told is what Events have said, by namespace; like the above it belongs to who calls Share
+	// and Write.
+	told map[string]*told
 
 	mu      sync.Mutex
 	leading uint64 // which term this is, 0 for none; guarded by mu
@@ -84,7 +87,7 @@ func New(c Config) (*Fleet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("status: make a client: %w", err)
 	}
-	return &Fleet{cfg: c, dynamic: dyn, seen: map[string]sighting{}}, nil
+	return &Fleet{cfg: c, dynamic: dyn, seen: map[string]sighting{}, told: map[string]*told{}}, nil
 }
 
 // Run takes part in the election of who writes, until ctx ends; then it gives

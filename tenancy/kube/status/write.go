@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,9 +44,11 @@ func (f *Fleet) resource(ref tenancy.Ref) (dynamic.ResourceInterface, bool) {
 // true by now.
 const perPass = 200
 
-// Write writes conditions into the status of their objects. What could not be
+// Write writes conditions into the status of their objects, and an Event for each
+// that turned False. What could not be
 // written now is returned; an object that is gone needs none.
 func (f *Fleet) Write(ctx context.Context, said []condition.Said) (failed []tenancy.Ref) {
+	f.forget(time.Now())
 	for i, s := range said {
 		if i >= perPass || ctx.Err() != nil || f.Term() == 0 {
 			failed = append(failed, s.Ref)
@@ -77,11 +80,15 @@ func (f *Fleet) write(ctx context.Context, s condition.Said) error {
 	obj.SetKind(s.Ref.Kind.String())
 	obj.SetNamespace(s.Ref.Key.Namespace)
 	obj.SetName(s.Ref.Key.Name)
-	_, err := client.ApplyStatus(ctx, s.Ref.Key.Name, obj, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	stored, err := client.ApplyStatus(ctx, s.Ref.Key.Name, obj, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	f.announce(ctx, s, stored)
+	return nil
 }
 
 // Recall reads the conditions that stand in all objects: what a replica does

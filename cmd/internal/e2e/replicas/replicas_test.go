@@ -89,7 +89,13 @@ func TestTwoReplicasAreOne(t *testing.T) {
 	require.Equal(t, was, is)
 	f.says("servicerequests", "acme-shop", "logs", "Programmed", "Unknown/NoProxies@1")
 
+	// A request for what another tenant has and does not grant, and one for nothing.
+	for name, service := range map[string]string{"real": "web", "unreal": "nobody"} {
+		f.apply(fmt.Sprintf("{apiVersion: bailiwick.dev/v1alpha1, kind: ServiceRequest, metadata: {name: %s, namespace: acme-web}, spec: {to: {namespace: globex-web, service: %s, all: true}}}", name, service))
+		f.says("servicerequests", "acme-web", name, "ResolvedRefs", "False/NotAvailable@1")
+	}
 	f.noWordOfOthers()
+	f.eventsSay(map[string]string{"real": "web", "unreal": "nobody"})
 }
 
 // noWordOfOthers checks that no status names a thing of another tenant, but what
@@ -112,6 +118,42 @@ func (f *fixture) noWordOfOthers() {
 			}
 		}
 	}
+}
+
+// eventsSay checks that there is one Event about each of these requests for a
+// service of globex, that they differ in what was asked for alone, and that no
+// Event names a tenant where another reads it.
+func (f *fixture) eventsSay(about map[string]string) {
+	f.t.Helper()
+	events := f.objects.Resource(schema.GroupVersionResource{Group: "events.k8s.io", Version: "v1", Resource: "events"})
+	var notes map[string][]string
+	f.until("there are Events", func() error {
+		list, err := events.List(f.ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		notes = map[string][]string{}
+		for _, u := range list.Items {
+			note := u.Object["note"].(string)
+			name := u.Object["regarding"].(map[string]any)["name"].(string)
+			notes[name] = append(notes[name], note)
+			if u.GetNamespace() == "acme-web" {
+				note = strings.ReplaceAll(note, about[name]+".globex-web.svc", "")
+			}
+			for _, tenant := range []string{"acme", "globex", "platform"} {
+				if u.GetNamespace() != metav1.NamespaceSystem && !strings.HasPrefix(u.GetNamespace(), tenant) {
+					require.NotContains(f.t, note, tenant, "%s of %s", name, u.GetNamespace())
+				}
+			}
+		}
+		if len(notes["real"]) == 0 || len(notes["unreal"]) == 0 {
+			return fmt.Errorf("%v", notes)
+		}
+		return nil
+	})
+	require.Len(f.t, notes["real"], 1)
+	require.Len(f.t, notes["unreal"], 1)
+	require.Equal(f.t, strings.Replace(notes["real"][0], about["real"], "", 1), strings.Replace(notes["unreal"][0], about["unreal"], "", 1), "nobody learns which of them exists")
 }
 
 // Whoever deletes a Tenant that namespaces belong to, by mistake, changes nothing
