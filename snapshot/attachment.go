@@ -48,6 +48,7 @@ func (b *Binding) Layers() [3]*Layer { return [3]*Layer{b.View, b.Listeners, b.W
 type Attachment struct {
 	proxy   Proxy
 	wake    chan struct{}
+	woken   atomic.Pointer[func()]
 	binding atomic.Pointer[Binding]
 	// low is the lowest generation of each layer that the stream may still ask
 	// changes from; 0 for none yet.
@@ -58,6 +59,11 @@ type Attachment struct {
 // Wake receives a value after the binding or one of its layers changed. One
 // value may stand for many changes.
 func (a *Attachment) Wake() <-chan struct{} { return a.wake }
+
+// OnWake has f called where Wake would receive a value. F must not block and must
+// not read the attachment: the layers' locks may be held. Whoever reads after OnWake
+// has returned misses nothing that came before.
+func (a *Attachment) OnWake(f func()) { a.woken.Store(&f) }
 
 // Close ends the attachment. It is idempotent and does not wait.
 func (a *Attachment) Close() { a.detach(a) }
@@ -129,6 +135,10 @@ func (a *Attachment) ReadWith(former []*Binding, f func(*Binding)) bool {
 
 // notify wakes the stream; it never blocks.
 func (a *Attachment) notify() {
+	if f := a.woken.Load(); f != nil {
+		(*f)()
+		return
+	}
 	select {
 	case a.wake <- struct{}{}:
 	default:

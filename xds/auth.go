@@ -130,17 +130,17 @@ func (s *Server) streamInterceptor(allowed []string) grpc.StreamServerIntercepto
 		if errors.Is(err, errFinal) {
 			s.log.Info("tenant changed: connection closed", "spiffe_id", who.Workload.String())
 			hangUp(ctx)
-			return status.Error(codes.Unavailable, errFinal.Error())
+			return told(err)
 		}
 		if errors.Is(err, errAged) {
 			hangUp(ctx)
-			return status.Error(codes.Unavailable, errAged.Error())
+			return told(err)
 		}
 		if errors.Is(err, errElsewhere) {
 			s.metrics.refused.WithLabelValues(refusedAddress).Inc()
 			s.log.Warn("stream refused: no Pod of the identity has the connection's address", "spiffe_id", who.Workload.String(), "address", remote(ctx))
 			hangUp(ctx)
-			return status.Error(codes.PermissionDenied, errElsewhere.Error())
+			return told(err)
 		}
 		return err
 	}

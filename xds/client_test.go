@@ -68,6 +68,8 @@ func (c *client) recv() (*request, error) {
 	}
 }
 
+func (c *client) end(error) { c.stop() }
+
 func (c *client) send(m *message) error {
 	if c.gate != nil {
 		select {
@@ -188,7 +190,11 @@ func (w *world) prepare(mode protocol) *client {
 
 func (w *world) start(c *client, who identity.Workload) {
 	go func() { // ends with c.stop
-		c.done <- w.srv.serveStream(c.ctx, c.mode, identity.Peer{Workload: who, NotAfter: time.Now().Add(time.Hour)}, netip.Addr{}, c)
+		st, err := w.srv.open(c.mode, identity.Peer{Workload: who, NotAfter: time.Now().Add(time.Hour)}, netip.Addr{}, c)
+		if err == nil {
+			err = w.srv.serveStream(st)
+		}
+		c.done <- err
 	}()
 	w.t.Cleanup(func() { c.stop() })
 }

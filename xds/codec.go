@@ -3,8 +3,8 @@ package xds
 import (
 	"bytes"
 	"strconv"
+	"unicode/utf8"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that ours delegates to
 	"google.golang.org/grpc/mem"
@@ -60,27 +60,15 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	if in.mode == delta && data.Len() <= maxAck {
+	if data.Len() <= maxAck {
 		var room [maxAck]byte
 		data.CopyTo(room[:])
-		if in.req = ackOf(room[:data.Len()]); in.req != nil {
+		if in.req = ackOf(in.mode, room[:data.Len()]); in.req != nil {
 			return nil
 		}
 	}
-	if in.mode == state {
-		var m discoveryv3.DiscoveryRequest
-		if err := c.CodecV2.Unmarshal(data, &m); err != nil {
-			return err
-		}
-		in.req = fromState(&m)
-	} else {
-		var m discoveryv3.DeltaDiscoveryRequest
-		if err := c.CodecV2.Unmarshal(data, &m); err != nil {
-			return err
-		}
-		in.req = fromDelta(&m)
-	}
-	in.req.size = data.Len()
+	// It is decoded by whoever handles it, if it is within the limits.
+	in.req = &request{raw: data.Materialize(), size: data.Len()}
 	return nil
 }
 
@@ -90,34 +78,51 @@ type incoming struct {
 	req  *request
 }
 
-// Field numbers of envoy.service.discovery.v3.DeltaDiscoveryRequest.
+// Field numbers of envoy.service.discovery.v3.DeltaDiscoveryRequest and, for the
+// state of the world, DiscoveryRequest.
 const (
 	fieldRequestTypeURL = 2
 	fieldResponseNonce  = 6
+
+	fieldStateVersion = 1
+	fieldStateNames   = 3
+	fieldStateTypeURL = 4
+	fieldStateNonce   = 5
 )
 
-// maxAck is how long a request may be to be looked at as an ACK: a type URL and
-// a number are shorter.
-const maxAck = 192
+// maxAck is how long a request may be to be looked at as an ACK: a type URL, a
+// number, and in the state of the world a version and a name or two are shorter.
+const maxAck = 384
 
-// ackOf reads a request that is an ACK and nothing else, without decoding it as
-// a message: a type that we serve, and a nonce. It returns nil for any other.
-func ackOf(raw []byte) *request {
+// ackOf reads a request that is an ACK, without decoding it as a message: a type
+// that we serve, and a nonce; in the state of the world also the version and names,
+// which may be others than before. It returns nil for any other.
+func ackOf(mode protocol, raw []byte) *request {
+	size := len(raw)
+	fieldURL, fieldNonce := protowire.Number(fieldRequestTypeURL), protowire.Number(fieldResponseNonce)
+	if mode == state {
+		fieldURL, fieldNonce = fieldStateTypeURL, fieldStateNonce
+	}
 	var url, nonce []byte
+	r := &request{ack: true, size: size}
 	for len(raw) > 0 {
 		number, typ, n := protowire.ConsumeTag(raw)
 		if n < 0 || typ != protowire.BytesType {
 			return nil
 		}
 		value, m := protowire.ConsumeBytes(raw[n:])
-		if m < 0 {
+		if m < 0 || !utf8.Valid(value) {
 			return nil
 		}
 		switch {
-		case number == fieldRequestTypeURL && url == nil:
+		case number == fieldURL && url == nil:
 			url = value
-		case number == fieldResponseNonce && nonce == nil:
+		case number == fieldNonce && nonce == nil:
 			nonce = value
+		case mode == state && number == fieldStateVersion && r.version == "":
+			r.version = string(value)
+		case mode == state && number == fieldStateNames:
+			r.names = append(r.names, string(value))
 		default:
 			return nil
 		}
@@ -128,7 +133,8 @@ func ackOf(raw []byte) *request {
 	}
 	for t := range snapshot.NumTypes {
 		if t.URL() == string(url) {
-			return &request{url: t.URL(), nonce: string(nonce), ack: true, size: len(url) + len(nonce)}
+			r.url, r.nonce = t.URL(), string(nonce)
+			return r
 		}
 	}
 	return nil

@@ -1,9 +1,11 @@
 // Package xds serves a store of resources to Envoys over ADS, in the delta and
 // in the state-of-the-world flavour of the protocol.
 //
-// A stream is one goroutine that owns all state of its client. It is woken by
-// the store or by a request, reads what its client lacks under one generation
-// of each layer, and writes it in the order of the table in order.go.
+// A stream has all state of its client, and one goroutine at a time has the stream
+// (turn.go). It is given a turn by the store or for a request, reads what its client
+// lacks under one generation of each layer, and writes it in the order of the table
+// in order.go. While it has nothing to do it is no more than the goroutine that
+// waits for its next request.
 //
 // Invariants:
 //

@@ -38,7 +38,7 @@ type task struct {
 // generation of each layer, holding their locks only to collect pointers, and
 // encodes and writes outside.
 func (s *stream) flush() error {
-	if s.att == nil || s.thaw != nil {
+	if s.att == nil || s.frozen {
 		return nil
 	}
 	var room [snapshot.NumTypes]*snapshot.Binding
@@ -139,7 +139,7 @@ func (s *stream) due(w *work, b *snapshot.Binding) (due [snapshot.NumTypes]bool)
 		if st.at.binding == b {
 			w.events[t] = st.at.event(snapshot.Type(t))
 		}
-		due[t] = st.faults != nil || st.all || st.empty || st.asked != nil || st.orphans != nil || st.has != nil ||
+		due[t] = st.faults != nil || st.asks() ||
 			(st.at.binding != nil && st.at.behind(b, snapshot.Type(t)))
 	}
 	return due

@@ -22,11 +22,21 @@ func upToDate(fresh <-chan struct{}) bool {
 // one would give back. It is left as it is until the server is up to date, and
 // then told the difference. A client that has nothing is served.
 func (s *stream) consider(req *request, first bool) {
-	if s.thaw != nil || !first || (len(req.has) == 0 && req.version == "") {
+	if s.frozen || !first || (len(req.has) == 0 && req.version == "") {
 		return
 	}
 	if fresh := s.srv.fresh(); !upToDate(fresh) {
-		s.thaw = fresh
+		s.frozen = true
+		if s.gone == nil {
+			s.gone = make(chan struct{})
+		}
+		go func() { // ends with the stream at the latest
+			select {
+			case <-fresh:
+				s.post(thawed)
+			case <-s.gone:
+			}
+		}()
 		s.srv.metrics.frozen.Inc()
 		s.log.Info("a client that has state is left as it is: the source is not up to date")
 	}

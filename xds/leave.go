@@ -20,13 +20,13 @@ const ageJitter = 0.1
 // for its age, or because the server stops. Until then it is served.
 type leaving struct {
 	at time.Time // zero for never
-	// stopping is the server's signal; nil once it was heard.
-	stopping <-chan struct{}
-	err      error
+	// stops is true once the server's signal was heard.
+	stops bool
+	err   error
 }
 
 func (s *Server) leaving(now time.Time) leaving {
-	l := leaving{stopping: s.stopping, err: errAged}
+	l := leaving{err: errAged}
 	if s.maxAge > 0 {
 		share := 1 + ageJitter*(2*rand.Float64()-1)
 		l.at = now.Add(time.Duration(share * float64(s.maxAge)))
@@ -36,7 +36,10 @@ func (s *Server) leaving(now time.Time) leaving {
 
 // stop is the server's signal: the stream leaves some time within drain.
 func (l *leaving) stop(now time.Time, drain time.Duration) {
-	l.stopping, l.err = nil, status.Error(codes.Unavailable, "the server is shutting down")
+	if l.stops {
+		return
+	}
+	l.stops, l.err = true, status.Error(codes.Unavailable, "the server is shutting down")
 	at := now
 	if drain > 0 {
 		at = now.Add(rand.N(drain))

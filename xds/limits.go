@@ -26,8 +26,8 @@ func newGate(limits func(string) tenancy.Limits, most int) *gate {
 	return &gate{limits: limits, most: most, tenants: map[string]int{}, ids: map[identity.Workload]int{}, waiting: map[identity.Workload]int{}}
 }
 
-// ticket is one stream's place. Its methods are called by the stream's
-// goroutine.
+// ticket is one stream's place. Its methods are called by whoever has the
+// stream.
 type ticket struct {
 	gate   *gate
 	who    identity.Workload

@@ -13,7 +13,7 @@ import (
 )
 
 // Observer is told what goes to and comes from clients. Its methods are called
-// on the streams' goroutines, concurrently, and must not block. What a client
+// during the streams' turns, concurrently, and must not block. What a client
 // says may be a lie: it is good for the status of objects of the client's own
 // tenant and for nothing else.
 type Observer interface {

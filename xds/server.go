@@ -104,14 +104,12 @@ type Server struct {
 
 	// works are what flushes work with, to be used again.
 	works sync.Pool
-
-	// stopping is closed when all streams have to end.
-	stopping chan struct{}
-	stopOnce sync.Once
+	crew  *crew
 
 	ids     atomic.Uint64
 	mu      sync.Mutex
-	streams map[uint64]*streamStatus // guarded by mu
+	stops   bool               // all streams have to end; guarded by mu
+	streams map[uint64]*stream // guarded by mu
 }
 
 const (
@@ -143,8 +141,8 @@ func NewServer(c Config) (*Server, error) {
 		stopGrace:  orDefault(c.StopGrace, 2*time.Second),
 		maxAge:     c.MaxStreamAge, drain: c.Drain,
 		bindToPod: c.BindToPodIP,
-		stopping:  make(chan struct{}),
-		streams:   map[uint64]*streamStatus{},
+		crew:      newCrew(),
+		streams:   map[uint64]*stream{},
 		works:     sync.Pool{New: func() any { return new(work) }},
 	}
 	if s.fresh = c.Fresh; s.fresh == nil {
@@ -235,7 +233,15 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener, src identity.Sourc
 	return nil
 }
 
-func (s *Server) stop() { s.stopOnce.Do(func() { close(s.stopping) }) }
+// stop lets all streams end, those to come as well.
+func (s *Server) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stops = true
+	for _, st := range s.streams {
+		st.post(stopping)
+	}
+}
 
 // Counts returns the sums so far.
 func (s *Server) Counts() Counts { return s.metrics.counts() }
@@ -248,7 +254,7 @@ func (s *Server) Streams() []StreamStatus {
 	s.mu.Unlock()
 	out := make([]StreamStatus, 0, len(open))
 	for _, st := range open {
-		out = append(out, st.get())
+		out = append(out, st.status.get())
 	}
 	slices.SortFunc(out, func(a, b StreamStatus) int { return int(a.ID) - int(b.ID) })
 	return out
@@ -256,50 +262,71 @@ func (s *Server) Streams() []StreamStatus {
 
 // DeltaAggregatedResources implements the incremental flavour of ADS.
 func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	return s.serve(g.Context(), delta, deltaWire{g})
+	return s.serve(g, delta)
 }
 
 // StreamAggregatedResources implements the state-of-the-world flavour of ADS.
 func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	return s.serve(g.Context(), state, stateWire{g})
+	return s.serve(g, state)
 }
 
 // serve runs a stream for the peer that the interceptor has authenticated.
-func (s *Server) serve(ctx context.Context, mode protocol, w wire) error {
+func (s *Server) serve(g grpc.ServerStream, mode protocol) error {
+	st, err := s.accept(g, mode)
+	if err != nil {
+		return err
+	}
+	return s.serveStream(st)
+}
+
+// accept opens the stream of an RPC.
+func (s *Server) accept(g grpc.ServerStream, mode protocol) (*stream, error) {
+	ctx := g.Context()
 	peer, ok := peerFrom(ctx)
 	if !ok {
-		return status.Error(codes.Unauthenticated, "no verified identity")
+		return nil, status.Error(codes.Unauthenticated, "no verified identity")
 	}
 	var from netip.Addr
 	if s.bindToPod {
 		if from, ok = addressOf(ctx); !ok {
-			return errElsewhere
+			return nil, errElsewhere
 		}
 	}
-	return s.serveStream(ctx, mode, peer, from, w)
+	return s.open(mode, peer, from, &grpcWire{g, mode})
 }
 
-func (s *Server) serveStream(ctx context.Context, mode protocol, peer identity.Peer, from netip.Addr, w wire) error {
+// open makes a stream. It has its first turn when a request comes.
+func (s *Server) open(mode protocol, peer identity.Peer, from netip.Addr, w wire) (*stream, error) {
 	place, err := s.gate.wait(peer.Workload)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	id := s.ids.Add(1)
 	st := &stream{
 		srv: s, id: id, mode: mode, who: peer, from: from, wire: w, ticket: place, budget: &bucket{},
-		log:    s.log.With("spiffe_id", peer.Workload.String(), "stream", id, "protocol", mode.String()),
-		status: &streamStatus{now: StreamStatus{ID: id, Workload: peer.Workload, Protocol: mode.String(), Opened: time.Now()}},
+		log:     s.log.With("spiffe_id", peer.Workload.String(), "stream", id, "protocol", mode.String()),
+		turns:   turns{done: make(chan struct{}, 1)},
+		leaving: s.leaving(time.Now()),
+		status:  &streamStatus{now: StreamStatus{ID: id, Workload: peer.Workload, Protocol: mode.String(), Opened: time.Now()}},
 	}
-	s.mu.Lock()
-	s.streams[id] = st.status
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.streams, id)
-		s.mu.Unlock()
-	}()
+	st.arm()
 	st.log.Debug("stream opened")
-	err = st.run(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[id] = st
+	if s.stops {
+		st.post(stopping)
+	}
+	return st, nil
+}
+
+// serveStream runs a stream and forgets it.
+func (s *Server) serveStream(st *stream) error {
+	err := st.run()
+	s.mu.Lock()
+	delete(s.streams, st.id)
+	s.mu.Unlock()
+	st.close()
 	st.log.Debug("stream ended", "err", err)
 	return err
 }
@@ -310,47 +337,4 @@ func closedInOrder(err error) error {
 		return nil
 	}
 	return err
-}
-
-// receive reads a request of a stream.
-func receive(g grpc.ServerStream, mode protocol) (*request, error) {
-	in := incoming{mode: mode}
-	if err := g.RecvMsg(&in); err != nil {
-		return nil, err
-	}
-	return in.req, nil
-}
-
-type deltaWire struct {
-	g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
-}
-
-func (w deltaWire) send(m *message) error { return w.g.SendMsg(m) }
-
-func (w deltaWire) recv() (*request, error) {
-	return receive(w.g, delta)
-}
-
-func fromDelta(m *discoveryv3.DeltaDiscoveryRequest) *request {
-	return &request{
-		url: m.GetTypeUrl(), node: m.GetNode(), nonce: m.GetResponseNonce(), failed: m.GetErrorDetail(),
-		subscribe: m.GetResourceNamesSubscribe(), unsubscribe: m.GetResourceNamesUnsubscribe(), has: m.GetInitialResourceVersions(),
-	}
-}
-
-type stateWire struct {
-	g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer
-}
-
-func (w stateWire) send(m *message) error { return w.g.SendMsg(m) }
-
-func (w stateWire) recv() (*request, error) {
-	return receive(w.g, state)
-}
-
-func fromState(m *discoveryv3.DiscoveryRequest) *request {
-	return &request{
-		url: m.GetTypeUrl(), node: m.GetNode(), nonce: m.GetResponseNonce(), failed: m.GetErrorDetail(),
-		names: m.GetResourceNames(), version: m.GetVersionInfo(),
-	}
 }

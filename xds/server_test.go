@@ -402,7 +402,9 @@ func (badWire) recv() (*request, error) { panic("a bug in the decoder") }
 func TestPanicInReceivingEndsOneStreamOnly(t *testing.T) {
 	var log syncBuffer
 	w := newWorld(t, shopView(), func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-	err := w.srv.serveStream(t.Context(), delta, identity.Peer{Workload: shop, NotAfter: time.Now().Add(time.Hour)}, netip.Addr{}, badWire{})
+	st, err := w.srv.open(delta, identity.Peer{Workload: shop, NotAfter: time.Now().Add(time.Hour)}, netip.Addr{}, badWire{})
+	require.NoError(t, err)
+	err = w.srv.serveStream(st)
 	require.Equal(t, codes.Internal, status.Code(err))
 	require.NotContains(t, err.Error(), "bug")
 	require.Contains(t, log.String(), "a bug in the decoder")

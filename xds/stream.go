@@ -1,7 +1,6 @@
 package xds
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/status"
 
 	"bailiwick.dev/bailiwick/identity"
 	"bailiwick.dev/bailiwick/snapshot"
@@ -43,8 +41,13 @@ type request struct {
 	nonce  string
 	failed *statuspb.Status
 	size   int
-	// ack is set for one that acknowledges and says nothing else (delta).
+	// ack is set for one that acknowledges and, but for names that may be the same
+	// as before, says nothing else.
 	ack bool
+	// raw is one that is still to be decoded.
+	raw []byte
+	// admitted is set when it was found to be within the limits.
+	admitted bool
 
 	// Delta.
 	subscribe, unsubscribe []string
@@ -53,15 +56,6 @@ type request struct {
 	// State of the world.
 	names   []string
 	version string
-}
-
-// wire is a stream's connection to its client.
-type wire interface {
-	// recv blocks until a request arrives or the stream is over.
-	recv() (*request, error)
-	// send hands a response to the transport; it blocks while the client does
-	// not read.
-	send(*message) error
 }
 
 // inflight is a response without an answer yet.
@@ -111,8 +105,10 @@ type typeState struct {
 	stated string
 }
 
-// stream serves one client. One goroutine owns all of it.
+// stream serves one client. Whoever has its turn owns all of it.
 type stream struct {
+	turns turns
+
 	srv    *Server
 	log    *slog.Logger
 	id     uint64
@@ -134,8 +130,10 @@ type stream struct {
 	// unaskedAt and closeAt are deadlines, zero for none.
 	unaskedAt, closeAt time.Time
 	leaving            leaving
-	// thaw, if set, ends the silence towards a client with state when it is closed.
-	thaw <-chan struct{}
+	// frozen is true while a client with state is told nothing; gone, if set, is
+	// closed when the stream ends.
+	frozen bool
+	gone   chan struct{}
 	// returning is true for a client that has state from an earlier stream.
 	returning bool
 	status    *streamStatus
@@ -143,88 +141,49 @@ type stream struct {
 }
 
 // run serves until the client goes, the context ends or an error occurs. It
-// returns nil when the client closed the stream in order.
-func (s *stream) run(ctx context.Context) error {
-	requests, failed := s.receive(ctx)
-	defer func() {
-		if s.att != nil {
-			s.att.Close()
-		}
-		s.ticket.release()
-	}()
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	s.leaving = s.srv.leaving(time.Now())
+// returns nil when the client closed the stream in order. Its goroutine waits for
+// requests for as long as the stream lives: little should stand on its stack.
+func (s *stream) run() error {
 	for {
-		var wake <-chan struct{}
-		if s.att != nil {
-			wake = s.att.Wake()
-		}
-		s.arm(timer)
-		var err error
-		select {
-		case req := <-requests:
-			err = s.handle(req)
-		case <-wake:
-			s.srv.metrics.wakes.Add(1)
-			err = s.flush()
-		case <-timer.C:
-			err = s.tick(time.Now())
-		case <-s.thaw:
-			s.thaw = nil
-			err = s.flush()
-		case err := <-failed:
-			return err
-		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
-		case <-s.leaving.stopping:
-			s.leaving.stop(time.Now(), s.srv.drain)
+		req, err := s.receive()
+		if err == nil {
+			err = s.take(req)
 		}
 		if err != nil {
-			return err
-		}
-		if s.leaving.due(time.Now()) {
-			return s.leaving.err
-		}
-		if s.done() {
-			return errFinal
+			return s.leave(closedInOrder(err))
 		}
 	}
 }
 
-// receive reads requests in a goroutine of its own, which ends when recv
-// fails: at the latest when the RPC is over.
-func (s *stream) receive(ctx context.Context) (<-chan *request, <-chan error) {
-	requests, failed := make(chan *request), make(chan error, 1)
-	go func() {
-		// A panic here is not on the goroutine that the interceptor guards.
-		defer func() {
-			if r := recover(); r != nil {
-				var err error
-				s.srv.caught(r, &err, "receive")
-				failed <- err
-			}
-		}()
-		for {
-			req, err := s.wire.recv()
-			if err != nil {
-				failed <- closedInOrder(err)
-				return
-			}
-			select {
-			case requests <- req:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return requests, failed
+// receive returns the next request. A bug in the decoder is an error of this stream.
+func (s *stream) receive() (req *request, err error) {
+	defer s.srv.recovered(&err, "receive")
+	return s.wire.recv()
+}
+
+// close gives back what the stream holds. Nobody has it any more.
+func (s *stream) close() {
+	if s.att != nil {
+		s.att.Close()
+	}
+	s.ticket.release()
+	if s.turns.timer != nil {
+		s.turns.timer.Stop()
+	}
+	if s.gone != nil {
+		close(s.gone)
+	}
 }
 
 // handle takes one request.
 func (s *stream) handle(req *request) error {
 	now := time.Now()
-	if err := s.admit(req, now); err != nil {
+	if !req.admitted {
+		if err := s.admit(req, now); err != nil {
+			return err
+		}
+	}
+	if err := req.decode(s.mode); err != nil {
 		return err
 	}
 	if s.att == nil {
@@ -237,7 +196,7 @@ func (s *stream) handle(req *request) error {
 		return nil
 	}
 	st := &s.types[t]
-	if req.ack && st.requested && s.acknowledged(t, st, req.nonce) {
+	if s.acknowledged(t, st, req) {
 		return nil
 	}
 	first := !st.requested
@@ -255,17 +214,48 @@ func (s *stream) handle(req *request) error {
 	return s.flush()
 }
 
+// quick takes an ACK and reports whether that is all there is to do.
+func (s *stream) quick(req *request) (taken bool, err error) {
+	defer s.srv.recovered(&err, "answer")
+	if err := s.admit(req, time.Now()); err != nil {
+		return false, err
+	}
+	req.admitted = true
+	t, ok := snapshot.TypeOf(req.url)
+	if !ok || s.att == nil || !s.acknowledged(t, &s.types[t], req) {
+		return false, nil
+	}
+	return true, s.after()
+}
+
 // acknowledged takes an ACK that says nothing else, and reports whether there is
-// nothing else to do: nothing waits for it, and the store has woken the stream
-// for whatever is new there.
-func (s *stream) acknowledged(t snapshot.Type, st *typeState, nonce string) bool {
-	if st.faults != nil || s.waits(t) || s.final {
+// nothing else to do: nothing waits for it, and the store has woken the stream for
+// whatever is new there.
+func (s *stream) acknowledged(t snapshot.Type, st *typeState, req *request) bool {
+	if !req.ack || !st.requested || st.faults != nil || st.asks() || s.waits(t) || s.final {
 		return false
 	}
-	if in, ok := st.take(nonce); ok {
+	if s.mode == state && !st.wants(req.names) {
+		return false
+	}
+	if in, ok := st.take(req.nonce); ok {
 		s.accept(t, st, in)
 	}
 	return st.faults == nil
+}
+
+// asks reports whether something waits to be answered.
+func (st *typeState) asks() bool {
+	return st.all || st.empty || st.asked != nil || st.has != nil || st.orphans != nil
+}
+
+// wants reports whether names are the subscription as it is (sotw).
+func (st *typeState) wants(names []string) bool {
+	if len(names) == 0 {
+		return st.legacy && st.names.len() == 0
+	}
+	add, remove := st.names.diff(names)
+	return !st.wildcard && len(add)+len(remove) == 0
 }
 
 // expectClusters starts the clock of a client that asks for what belongs to
@@ -294,6 +284,7 @@ func (s *stream) attach(node *corev3.Node) {
 	proxy.Variant.FiltersAddresses = filtersAddresses(node)
 	s.log = s.log.With("pod", proxy.Pod)
 	s.att = s.srv.store.Attach(proxy)
+	s.att.OnWake(func() { s.post(woken) })
 	release, old := releaseOf(node)
 	s.status.attached(proxy.Pod, release, s.att)
 	if old {
@@ -314,8 +305,8 @@ func (s *stream) tick(now time.Time) error {
 	return s.flush()
 }
 
-// arm sets the timer to the next deadline.
-func (s *stream) arm(timer *time.Timer) {
+// next is the next deadline, zero for none.
+func (s *stream) next() time.Time {
 	next := s.unaskedAt
 	consider := func(t time.Time) {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
@@ -327,11 +318,7 @@ func (s *stream) arm(timer *time.Timer) {
 	if in := s.types[snapshot.Cluster].inflight; len(in) > 0 {
 		consider(in[0].at.Add(clusterGrace))
 	}
-	if next.IsZero() {
-		timer.Stop()
-		return
-	}
-	timer.Reset(time.Until(next))
+	return next
 }
 
 // done reports whether a client that lost its tenant has been told all there
@@ -363,14 +350,28 @@ func (s *stream) send(t snapshot.Type, b *body, search bool, event time.Time) er
 	now := time.Now()
 	st.inflight = append(st.inflight, inflight{nonce: s.nonces, body: b, at: now, event: event, search: search})
 	s.status.sending(t, s.nonces, b, now)
-	st.unacked += len(b.bytes)
-	if err := s.wire.send(m); err != nil {
+	if err := s.hand(m); err != nil {
 		return fmt.Errorf("send %s response: %w", t, err)
 	}
+	st.unacked += len(b.bytes)
 	s.srv.metrics.sent(s.meters, t, m.size())
 	s.srv.metrics.eventSent.observe(t, event)
 	if o := s.srv.observer; o != nil {
 		o.Sent(s.report(t, s.nonces, b))
 	}
 	return nil
+}
+
+// hand gives a response to the transport. Of a client that owes answers it may take
+// long.
+func (s *stream) hand(m *message) error {
+	waiting := 0
+	for t := range s.types {
+		waiting += s.types[t].unacked
+	}
+	if waiting >= unread/2 {
+		s.srv.crew.wait()
+		defer s.srv.crew.resume()
+	}
+	return s.wire.send(m)
 }
