@@ -10,10 +10,17 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,shortName=sgrant,categories=bailiwick
-// +kubebuilder:printcolumn:name="To Tenants",type=string,JSONPath=`.spec.from[*].tenant`
-// +kubebuilder:printcolumn:name="Services",type=string,JSONPath=`.spec.to[*].service`
+// +kubebuilder:printcolumn:name="First Tenant",type=string,JSONPath=`.spec.from[0].tenant`
+// +kubebuilder:printcolumn:name="First Service",type=string,JSONPath=`.spec.to[0].service`
+// +kubebuilder:printcolumn:name="From",type=string,priority=1,JSONPath=`.spec.from`
+// +kubebuilder:printcolumn:name="To",type=string,priority=1,JSONPath=`.spec.to`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Resolved",type=string,JSONPath=`.status.conditions[?(@.type=="ResolvedRefs")].status`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].message`
+// +kubebuilder:printcolumn:name="Unresolved",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="ResolvedRefs")].message`
 type ServiceGrant struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -112,7 +119,12 @@ type ServiceGrantList struct {
 // +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.to.namespace`
 // +kubebuilder:printcolumn:name="Service",type=string,JSONPath=`.spec.to.service`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Resolved",type=string,JSONPath=`.status.conditions[?(@.type=="ResolvedRefs")].status`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].message`
+// +kubebuilder:printcolumn:name="Unresolved",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="ResolvedRefs")].message`
 type ServiceRequest struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -190,7 +202,12 @@ type ServiceRequestList struct {
 // +kubebuilder:printcolumn:name="Tenants",type=string,JSONPath=`.spec.tenants`
 // +kubebuilder:printcolumn:name="All Tenants",type=boolean,JSONPath=`.spec.allTenants`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Resolved",type=string,JSONPath=`.status.conditions[?(@.type=="ResolvedRefs")].status`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Accepted")].message`
+// +kubebuilder:printcolumn:name="Unresolved",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="ResolvedRefs")].message`
 type ClusterServiceGrant struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
