@@ -16,10 +16,10 @@ type attack struct {
 
 // attacks are the catalogue. T11 (host names claimed at a gateway) and T20
 // (passthrough at a gateway) are attacks on what does not exist here: there are
-// no gateways. Of T18 what is about keys that are fetched does not exist either:
-// they stand in the Tenant. T36 (a takeover of the server
-// spreads) is about the rights that it has in Kubernetes, which are golden where
-// its manifests are.
+// no gateways. What T18 says of keys that are fetched is tested in package
+// snapshot, beside what fetches them. T36 (a takeover of the server spreads) is
+// about the rights that it has in Kubernetes, which are golden where its
+// manifests are.
 var attacks = []attack{
 	{"T01", "sidecar", "forges node id, cluster, locality and metadata", "the bytes of its certificate's workload", forgedNode},
 	{"T02", "sidecar", "sends another node in the middle of a stream", "the bytes of its certificate's workload", nodeMidStream},
@@ -33,6 +33,7 @@ var attacks = []attack{
 	{"T10", "tenant, stranger", "asks the ports of the server for dumps", "nothing but health and metrics", debugPorts},
 	{"T12", "tenant", "refers to the victim's things in every field that can refer", "NotAvailable, and no byte", foreignReferences},
 	{"T13", "tenant", "has names near the victim's", "403", nearNames},
+	{"T13", "tenant, other CA", "has namespaces, accounts and a trust domain that begin like the victim's", "its own view; 403; no pin", lookAlikes},
 	{"T14", "CA of another domain", "mints the same path", "no handshake", samePath},
 	{"T15", "holder of an odd certificate", "shows none, two or other SANs", "no stream", oddCertificates},
 	{"T16", "caller", "writes a denied path in every other way", "403, 400, or the path that was judged", pathTricks},

@@ -85,12 +85,15 @@ func withThird(w *world) {
 		"apiVersion: v1\nkind: Namespace\nmetadata: {name: third, labels: {bailiwick.dev/tenant: third}}\n")
 }
 
-// everything is what a client has: by type and name the version.
+// everything is what a client has: by type and name the version, but for what
+// [world.said] asks for.
 func everything(c *adsclient.Client) map[string]string {
 	out := map[string]string{}
 	for typ := range snapshot.NumTypes {
 		for name, e := range c.State(typ.URL()) {
-			out[typ.URL()+" "+name] = e.Version
+			if !strings.HasPrefix(name, "end-") {
+				out[typ.URL()+" "+name] = e.Version
+			}
 		}
 	}
 	return out

@@ -92,7 +92,7 @@ func newWorld(t *testing.T, c *cluster, args []string, edits ...func(*world)) *w
 		edit(w)
 	}
 	var err error
-	w.ca, err = mesh.NewCA(filepath.Join(w.root, "ca"), "platform.example", "acme.example", "globex.example")
+	w.ca, err = mesh.NewCA(filepath.Join(w.root, "ca"), "platform.example", "acme.example", "globex.example", evilDomain)
 	require.NoError(t, err)
 	config := mesh.ServerConfig{
 		Binary: built.binary, Dir: filepath.Join(w.root, "server"), ConfigDir: w.dir, CA: w.ca,
@@ -248,6 +248,11 @@ func (w *world) tls(id string, o options) *tls.Config {
 	require.NoError(w.t, err)
 	source, err := identity.NewStaticSource(cert, key, w.ca.Bundles())
 	require.NoError(w.t, err)
+	return w.trusting(source)
+}
+
+// trusting is the TLS of a client that talks to the server alone.
+func (w *world) trusting(source identity.Source) *tls.Config {
 	return identity.ClientTLS(source, source, spiffeid.RequireFromString(w.server.ID))
 }
 
