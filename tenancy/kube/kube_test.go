@@ -202,7 +202,8 @@ func ours(in map[tenancy.Ref]tenancy.Object) map[tenancy.Ref]tenancy.Object {
 		if ref.Kind == tenancy.KindNamespace {
 			ns = ref.Key.Name
 		}
-		if ns == "default" || strings.HasPrefix(ns, "kube-") {
+		// Holdings are in the statuses that an API server keeps.
+		if ns == "default" || strings.HasPrefix(ns, "kube-") || ref.Kind == tenancy.KindHoldings {
 			delete(out, ref)
 			continue
 		}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/stretchr/testify/require"
 
 	"bailiwick.dev/bailiwick/cmd/internal/mesh"
@@ -225,4 +227,82 @@ func (w *aviary) answers(i int) string {
 		ask("explain", "-o", "json", "--from", web.workload.String(), "--to", to, "--path", "/"+own.Name+"-denied")
 	}
 	return own.Without(all.String())
+}
+
+// Every kind of a tenant's and of the platform's in every nasty form, put before
+// a running server at once: each file that cannot be honoured is in the log, the
+// others' proxies keep what they have, byte for byte, and all goes on.
+func TestPoisonHurtsNobodyElse(t *testing.T) {
+	w := newAviary(t)
+	w.serve("--max-removal", "1")
+	require.NoError(t, w.server.WaitReady(w.ctx))
+	world := w.world()
+	for _, tenant := range w.tenants[:2] {
+		w.watch(w.newPod(world, podOf(tenant, "orders")))
+	}
+	w.settle()
+	types := []string{mesh.ClusterType, resourcev3.EndpointType, resourcev3.ListenerType, resourcev3.SecretType, resourcev3.ExtensionConfigType}
+	held := func() map[string]string {
+		all := map[string]string{}
+		for name, c := range w.streams {
+			if !strings.HasPrefix(name, w.tenants[1].Name) {
+				continue
+			}
+			require.NoError(t, c.Wait(w.ctx, func(v adsclient.View) bool {
+				return !slices.ContainsFunc(types, func(url string) bool { return len(v.Names(url)) == 0 || len(v.Missing(url)) > 0 })
+			}), "%s has all", name)
+			for _, url := range types {
+				for resource, e := range c.State(url) {
+					if !strings.Contains(resource, "-marker-") {
+						all[name+" "+url+" "+resource] = string(e.Any)
+					}
+				}
+			}
+		}
+		return all
+	}
+	before := held()
+	require.Greater(t, len(before), 20)
+	var written []canary.Poison
+	for _, p := range canary.Poisons(w.tenants[0].Documents()) {
+		// One that cannot be read denies calls to subjects that may be anybody.
+		if p.Kind != "ClusterAccessPolicy" {
+			w.write(p.Path, p.Text)
+			written = append(written, p)
+		}
+	}
+	w.settle()
+	log := w.server.LogTail(1 << 20)
+	told := map[string]int{}
+	for _, p := range written {
+		if strings.Contains(log, p.Path) {
+			told[p.Kind]++
+		}
+	}
+	require.Len(t, told, 10)
+	for kind, n := range told {
+		require.GreaterOrEqual(t, n, 20, "%s", kind)
+	}
+	requireSame(t, before, held())
+	for _, p := range written {
+		w.remove(p.Path)
+	}
+	w.settle()
+	requireSame(t, before, held())
+	metrics, err := w.server.Metrics(w.ctx)
+	require.NoError(t, err)
+	for _, of := range []string{"xds", "snapshot", "source"} {
+		require.Contains(t, string(metrics), fmt.Sprintf("\nbailiwick_%s_panics_total 0\n", of))
+	}
+}
+
+// requireSame names what differs, and does not show it: it is long.
+func requireSame(t *testing.T, want, got map[string]string) {
+	t.Helper()
+	for name, o := range want {
+		require.True(t, got[name] == o, "%s differs", name)
+	}
+	for name := range got {
+		require.Contains(t, slices.Collect(maps.Keys(want)), name)
+	}
 }
