@@ -135,11 +135,26 @@ func (r *run) startEnvoy(ctx context.Context, s shape, m member, server string) 
 	}); err != nil {
 		return nil, err
 	}
+	return r.runEnvoy(ctx, dir, bootstrap.Process{Concurrency: 1, DrainTime: 2 * time.Second}.Args()...)
+}
+
+// startEmptyEnvoy runs one that has an admin address and nothing else.
+func (r *run) startEmptyEnvoy(ctx context.Context) (*envoy, error) {
+	dir, err := os.MkdirTemp(r.work, "envoy-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for Envoy: %w", err)
+	}
+	return r.runEnvoy(ctx, dir, "--concurrency", "1", "--use-dynamic-base-id", "--config-yaml",
+		"admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}")
+}
+
+// runEnvoy runs an Envoy in dir until it is LIVE.
+func (r *run) runEnvoy(ctx context.Context, dir string, args ...string) (*envoy, error) {
 	binary, err := filepath.Abs(r.envoy)
 	if err != nil {
 		return nil, fmt.Errorf("find Envoy: %w", err)
 	}
-	argv := append([]string{binary}, bootstrap.Process{Concurrency: 1, DrainTime: 2 * time.Second}.Args()...)
+	argv := append([]string{binary}, args...)
 	admin := filepath.Join(dir, "admin")
 	began := now()
 	p, err := launch(ctx, dir, "envoy", append(argv, "--log-level", "warning", "--admin-address-path", admin)...)

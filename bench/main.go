@@ -98,6 +98,7 @@ type run struct {
 	part             string // of the scenario, in the names of profiles
 	envoy, bailiwick string
 	kubernetes       bool
+	emptyRSS         int64 // of an Envoy without configuration
 	log              func(format string, args ...any)
 }
 

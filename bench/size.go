@@ -15,11 +15,37 @@ const loopbackNetwork = 45
 // sizeScenario compares what clients get in a mesh of many tenants with what
 // they get where all services are one tenant's.
 func sizeScenario(ctx context.Context, r *run) error {
+	if err := r.emptyEnvoy(ctx); err != nil {
+		return err
+	}
 	for _, services := range r.unscoped {
 		if err := r.sizesOf(ctx, services); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// emptyEnvoy measures what an Envoy has without any configuration: what is above it
+// is the configuration's.
+func (r *run) emptyEnvoy(ctx context.Context) error {
+	if r.envoy == "" {
+		return nil
+	}
+	e, err := r.startEmptyEnvoy(ctx)
+	if err != nil {
+		return err
+	}
+	defer e.stop()
+	used, err := e.allocated()
+	if err != nil {
+		return err
+	}
+	if r.emptyRSS, _, err = residentBytes(e.cmd.Process.Pid); err != nil {
+		return err
+	}
+	r.add(Figure{Case: "an Envoy without configuration", Name: "Envoy's memory, allocated", Unit: "MB", P50: float64(used) / (1 << 20)})
+	r.add(Figure{Case: "an Envoy without configuration", Name: "Envoy's memory, resident", Unit: "MB", P50: float64(r.emptyRSS) / (1 << 20)})
 	return nil
 }
 
@@ -109,6 +135,7 @@ func (r *run) envoyNeeds(ctx context.Context, s shape, name, server string) (mem
 	memory = float64(used) / (1 << 20)
 	r.add(Figure{Case: name, Name: "Envoy's memory, allocated", Unit: "MB", P50: memory})
 	r.add(Figure{Case: name, Name: "Envoy's memory, resident", Unit: "MB", P50: float64(rss) / (1 << 20)})
+	r.add(Figure{Case: name, Name: "Envoy's memory, resident above the one without configuration", Unit: "MB", P50: float64(rss-r.emptyRSS) / (1 << 20)})
 	r.add(Figure{Case: name, Name: "Envoy's start until LIVE", Unit: "ms", P50: milliseconds(e.ready)})
 	r.add(Figure{Case: name, Name: "Envoy's CPU until LIVE", Unit: "ms", P50: milliseconds(cpu)})
 	stalls, err := e.stalls(ctx)
