@@ -29,6 +29,8 @@
 //     another tenant's namespaces are never listed in a WorkloadSpec.
 //  9. An endpoint counts only if an eligible Pod of its service's namespace has
 //     its address.
+//  10. Where a proxy is, is what the EndpointSlices of its Pod say. Who uses some
+//     endpoints alone, PortSpec.Near alone decides, by facts of the service.
 //
 // A Model is owned by one goroutine; what it hands out is immutable.
 package tenancy

@@ -67,6 +67,10 @@ func (m *Model) applySlice(sp *space, name string, obj *EndpointSlice) {
 	}
 	old := sl.obj
 	elsewhere := old == nil || obj == nil || old.Service != obj.Service
+	var places map[*pod]Place
+	if old != nil && obj != nil && !slices.EqualFunc(old.Endpoints, obj.Endpoints, samePlace) {
+		places = sl.places()
+	}
 	if elsewhere || !slices.Equal(old.Ports, obj.Ports) {
 		m.setPods(sl, nil) // the Pods get other ports: all of them are touched
 	}
@@ -81,6 +85,9 @@ func (m *Model) applySlice(sp *space, name string, obj *EndpointSlice) {
 		m.relink(sl)
 	}
 	m.rejoin(sl)
+	if places != nil {
+		m.touchPlaces(sl, places)
+	}
 	if was != nil && was != sl.service {
 		m.touchService(was)
 		m.sweepService(was)

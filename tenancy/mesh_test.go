@@ -64,6 +64,14 @@ func meshSlice(space, service int, ready bool) *EndpointSlice {
 	}
 }
 
+func hintedSlice(space, service int, zone string) *EndpointSlice {
+	s := meshSlice(space, service, true)
+	for i, zone := range []string{"a", zone} {
+		s.Endpoints[i].Zone, s.Endpoints[i].Hints = zone, &Hints{Zones: []string{zone}}
+	}
+	return s
+}
+
 func addService(m *Model, ns string, space, service int) {
 	name := fmt.Sprint("s", service)
 	m.Apply(event(KindService, key("s", ns, name), &Service{Ports: []ServicePort{{Name: "http", Port: 80, Protocol: HTTP1}}}))
@@ -83,6 +91,8 @@ func TestCostFollowsTheChange(t *testing.T) {
 	small, large := mesh(3, 3), mesh(60, 3)
 	events := map[string][]Event{
 		"endpoint flip":       {event(KindEndpointSlice, key("s", "t0-a", "s0"), meshSlice(0, 0, false))},
+		"hinted":              {event(KindEndpointSlice, key("s", "t0-a", "s2"), hintedSlice(0, 2, "b"))},
+		"elsewhere":           {event(KindEndpointSlice, key("s", "t0-a", "s2"), hintedSlice(0, 2, "c"))},
 		"service ports":       {event(KindService, key("s", "t0-a", "s1"), &Service{Ports: []ServicePort{{Name: "http", Port: 81, Protocol: HTTP1}}})},
 		"wanted service gone": {event(KindService, key("s", "t0-a", "s1"), nil)},
 		"granted gone":        {event(KindService, key("s", "t0-a", "s0"), nil)},
@@ -105,7 +115,7 @@ func TestCostFollowsTheChange(t *testing.T) {
 		"tenant new":          {event(KindTenant, key("s", "", "new"), &Tenant{TrustDomain: "mesh.example"}), event(KindNamespace, key("s", "", "new-a"), &Namespace{Tenant: "new"})},
 	}
 	order := []string{
-		"endpoint flip", "service ports", "policy", "deny", "account", "grant", "grant gone", "wish", "request", "cluster grant", "pod gone", "namespace leaves",
+		"endpoint flip", "hinted", "elsewhere", "service ports", "policy", "deny", "account", "grant", "grant gone", "wish", "request", "cluster grant", "pod gone", "namespace leaves",
 		"namespace joins", "namespace changes", "tenant settings", "tenant narrower", "tenant suspended", "tenant back", "tenant new", "wanted service gone", "granted gone",
 	}
 	require.Len(t, order, len(events))

@@ -112,6 +112,8 @@ type Service struct {
 	ClusterIPs []netip.Addr
 	// PublishNotReady is spec.publishNotReadyAddresses.
 	PublishNotReady bool
+	// Traffic is spec.trafficDistribution.
+	Traffic Traffic
 	// Ports in the order of their number; UDP and SCTP ports are left out.
 	Ports []ServicePort
 }
@@ -154,10 +156,25 @@ type Endpoint struct {
 	PodUID  string
 	// Hostname is by what name it is known below a headless service's.
 	Hostname string
-	Zone     string
-	// HintZones are hints.forZones.
-	HintZones []string
+	// Zone and Node are where it runs, as far as the slice says.
+	Zone, Node string
+	// Hints say for whom it is meant, nil for everybody.
+	Hints *Hints
 }
+
+// Hints are hints.forZones and hints.forNodes by name, never both empty.
+type Hints struct{ Zones, Nodes []string }
+
+// Traffic is which endpoints the clients of a Service prefer.
+type Traffic uint8
+
+// The preferences. SameZone has the older name PreferClose as well; a client that
+// has no endpoint on its node is where SameNode means SameZone.
+const (
+	AnyEndpoint Traffic = iota
+	SameZone
+	SameNode
+)
 
 // Pod is a Kubernetes Pod.
 type Pod struct {

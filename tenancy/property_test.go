@@ -47,6 +47,7 @@ type state struct {
 	Settings   map[string]TenantSettings
 	Selections map[Key]map[identity.Workload]Selection
 	IPs        map[Key][]netip.Addr
+	Places     map[Key]Place
 	Workloads  map[Selection]WorkloadSpec
 	Bundles    map[string]string
 }
@@ -55,7 +56,7 @@ type state struct {
 func stateOf(m *Model, former map[Selection]WorkloadSpec) state {
 	s := state{
 		Sights: map[ViewKey][]Sight{}, Services: map[Key]*ServiceSpec{}, Tenants: map[identity.Workload]string{}, Settings: map[string]TenantSettings{},
-		Selections: map[Key]map[identity.Workload]Selection{}, IPs: map[Key][]netip.Addr{}, Workloads: map[Selection]WorkloadSpec{}, Bundles: map[string]string{},
+		Selections: map[Key]map[identity.Workload]Selection{}, IPs: map[Key][]netip.Addr{}, Places: map[Key]Place{}, Workloads: map[Selection]WorkloadSpec{}, Bundles: map[string]string{},
 	}
 	for _, v := range views {
 		s.Sights[v] = m.Visible(v)
@@ -82,7 +83,7 @@ func stateOf(m *Model, former map[Selection]WorkloadSpec) state {
 			s.Selections[k] = map[identity.Workload]Selection{}
 			for _, w := range workloads {
 				if sel, ips, ok := m.Select(k, w); ok {
-					s.Selections[k][w], s.IPs[k] = sel, ips
+					s.Selections[k][w], s.IPs[k], s.Places[k] = sel, ips, m.Place(k, w)
 					s.Workloads[sel] = m.Workload(sel)
 				}
 			}
@@ -227,8 +228,8 @@ func complete(t *rapid.T, ev Event, before, after state, touched Touched, open m
 	for _, w := range differing(before.Tenants, after.Tenants) {
 		require.Contains(t, touched.Namespaces, w.Namespace, say("tenant of", w))
 	}
-	for _, k := range append(differing(before.Selections, after.Selections), differing(before.IPs, after.IPs)...) {
-		require.Contains(t, touched.Pods, k, say("selection of", k))
+	for _, k := range slices.Concat(differing(before.Selections, after.Selections), differing(before.IPs, after.IPs), differing(before.Places, after.Places)) {
+		require.Contains(t, touched.Pods, k, say("selection or place of", k))
 	}
 	for sel, spec := range before.Workloads {
 		if !reflect.DeepEqual(spec, after.Workloads[sel]) {

@@ -116,6 +116,10 @@ func anyTenant(t *rapid.T, name string) Event {
 
 func anyService(t *rapid.T, ns string) Event {
 	o := &Service{Meta: meta(t), PublishNotReady: seldom(t, "not ready")}
+	if often(t, "virtual") {
+		o.ClusterIPs = []netip.Addr{addr(ns, "p1")}
+		o.Traffic = pick(t, "traffic", []Traffic{AnyEndpoint, SameZone, SameNode})
+	}
 	for i, p := range ports {
 		if often(t, "port") {
 			o.Ports = append(o.Ports, ServicePort{Name: fmt.Sprint("p", i), Port: p, Protocol: pick(t, "protocol", []Protocol{ServerFirst, HTTP1, HTTP1, HTTP2, ClientFirst})})
@@ -125,7 +129,7 @@ func anyService(t *rapid.T, ns string) Event {
 }
 
 func anySlice(t *rapid.T, ns string) Event {
-	o := &EndpointSlice{Service: pick(t, "service", services)}
+	o := &EndpointSlice{Meta: meta(t), Service: pick(t, "service", services)}
 	for i := range ports {
 		o.Ports = append(o.Ports, SlicePort{Name: fmt.Sprint("p", i), Port: pick(t, "pod port", podPorts)})
 	}
@@ -142,6 +146,12 @@ func anySlice(t *rapid.T, ns string) Event {
 		}
 		if seldom(t, "uid") {
 			e.PodUID = pick(t, "uid", []string{"u1", "u2"})
+		}
+		if often(t, "zoned") {
+			e.Zone, e.Node = pick(t, "zone", []string{"a", "b"}), pick(t, "node", []string{"", "n1", "n2"})
+		}
+		if seldom(t, "hinted") {
+			e.Hints = &Hints{Zones: some(t, "zones", []string{"a", "b"})}
 		}
 		o.Endpoints = append(o.Endpoints, e)
 	}

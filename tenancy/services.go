@@ -73,6 +73,9 @@ func (m *Model) spec(s *service) *ServiceSpec {
 				endpoints[i].Host = ""
 			}
 		}
+		if !spec.Headless() { // whose endpoints are found by name and address, by all
+			port.Nearby = nearby(s.obj, parts, p.Name, spec.Plain, endpoints)
+		}
 		spec.Ports = append(spec.Ports, port)
 	}
 	return spec
@@ -102,6 +105,24 @@ func endpointNames(parts []*slice, port string, plain bool) []string {
 // new connections, as kube-proxy has it. Endpoints of a plain service need no Pod.
 func endpointsOf(parts []*slice, port string, notReady, plain bool) []EndpointSpec {
 	var all []EndpointSpec
+	eachEndpoint(parts, port, notReady, plain, func(at netip.AddrPort, e *Endpoint, ready bool) {
+		all = append(all, EndpointSpec{Address: at, Draining: !ready, Zone: e.Zone, Host: e.Hostname})
+	})
+	slices.SortStableFunc(all, func(a, b EndpointSpec) int {
+		return cmp.Or(a.Address.Compare(b.Address), compareBool(a.Draining, b.Draining))
+	})
+	all = slices.CompactFunc(all, func(a, b EndpointSpec) bool { return a.Address == b.Address })
+	if !slices.ContainsFunc(all, func(e EndpointSpec) bool { return !e.Draining }) {
+		for i := range all {
+			all[i].Draining = false
+		}
+	}
+	return all
+}
+
+// eachEndpoint calls f for the endpoints of a service port that may be used,
+// ready or draining, with their doubles, in the order of the slices.
+func eachEndpoint(parts []*slice, port string, notReady, plain bool, f func(at netip.AddrPort, e *Endpoint, ready bool)) {
 	for _, sl := range parts {
 		for _, sp := range sl.obj.Ports {
 			if sp.Name != port {
@@ -114,20 +135,10 @@ func endpointsOf(parts []*slice, port string, notReady, plain bool) []EndpointSp
 				if !ok || sl.pods[i] == nil && !plain || !ready && !(e.Serving && e.Terminating) {
 					continue
 				}
-				all = append(all, EndpointSpec{Address: netip.AddrPortFrom(address, sp.Port), Draining: !ready, Zone: e.Zone, Host: e.Hostname})
+				f(netip.AddrPortFrom(address, sp.Port), e, ready)
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b EndpointSpec) int {
-		return cmp.Or(a.Address.Compare(b.Address), compareBool(a.Draining, b.Draining))
-	})
-	all = slices.CompactFunc(all, func(a, b EndpointSpec) bool { return a.Address == b.Address })
-	if !slices.ContainsFunc(all, func(e EndpointSpec) bool { return !e.Draining }) {
-		for i := range all {
-			all[i].Draining = false
-		}
-	}
-	return all
 }
 
 func compareBool(a, b bool) int {

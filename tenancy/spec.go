@@ -82,6 +82,9 @@ type PortSpec struct {
 	Hosts []string
 	// Endpoints are sorted by address, without duplicates.
 	Endpoints []EndpointSpec
+	// Nearby are those of Endpoints that clients of a zone or of a node use
+	// alone, by that zone or that node; nil where all clients use all. See Near.
+	Nearby map[Place][]EndpointSpec
 }
 
 // EndpointSpec is one address that has an eligible Pod behind it.
@@ -166,7 +169,7 @@ type Touched struct {
 	// Namespaces whose streams must be resolved again: their tenant, its trust
 	// domain or its suspension may have changed.
 	Namespaces map[string]struct{}
-	// Pods (by namespace and name) whose Selection may have changed.
+	// Pods (by namespace and name) whose Selection or Place may have changed.
 	Pods map[Key]struct{}
 	// Workloads maps namespaces whose WorkloadSpecs may have changed to the
 	// tenant that caused it ("" for the platform), which pays the builds.

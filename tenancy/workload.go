@@ -63,14 +63,11 @@ func (p *pod) leads() []lead {
 // namespaces are unique. It must be eligible and have w's namespace and
 // account, and w must have a tenant.
 func (m *Model) Select(name Key, w identity.Workload) (Selection, []netip.Addr, bool) {
-	if _, ok := m.Resolve(w); !ok || name.Namespace != w.Namespace {
+	p := m.ownPod(name, w)
+	if p == nil {
 		return Selection{}, nil, false
 	}
-	sp := m.active(w.Namespace)
-	p := sp.pods[name.Name]
-	if p == nil || !eligible(p.obj) || p.obj.ServiceAccount != w.ServiceAccount {
-		return Selection{}, nil, false
-	}
+	sp := p.space
 	c := class{Source: sp.source, Leads: p.leads()}
 	sp.eachPolicy(p.obj, func(p *accessPolicy) { c.Policies = append(c.Policies, p.identity()) })
 	slices.Sort(c.Policies)

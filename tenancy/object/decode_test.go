@@ -66,6 +66,9 @@ func valid() map[string]struct {
 `, &tenancy.Service{ClusterIPs: []netip.Addr{ip("10.0.0.1"), ip("fd00::1")}, PublishNotReady: true, Ports: []tenancy.ServicePort{
 			{Name: "dns-tcp", Port: 53, Protocol: tenancy.ClientFirst}, {Name: "http-a", Port: 80, Protocol: tenancy.HTTP1}, {Name: "b", Port: 90, Protocol: tenancy.HTTP2},
 		}}},
+		"same zone":        {svc + "spec: {clusterIP: 10.0.0.1, trafficDistribution: PreferSameZone}\n", &tenancy.Service{ClusterIPs: []netip.Addr{ip("10.0.0.1")}, Traffic: tenancy.SameZone}},
+		"close":            {svc + "spec: {clusterIP: 10.0.0.1, trafficDistribution: PreferClose}\n", &tenancy.Service{ClusterIPs: []netip.Addr{ip("10.0.0.1")}, Traffic: tenancy.SameZone}},
+		"same node":        {svc + "spec: {clusterIP: 10.0.0.1, trafficDistribution: PreferSameNode}\n", &tenancy.Service{ClusterIPs: []netip.Addr{ip("10.0.0.1")}, Traffic: tenancy.SameNode}},
 		"headless service": {svc + "spec: {clusterIP: None, ports: [{port: 80}]}\n", &tenancy.Service{Ports: []tenancy.ServicePort{{Port: 80, Protocol: tenancy.ClientFirst}}}},
 		"cluster IP alone": {svc + "spec: {clusterIP: 10.0.0.1}\n", &tenancy.Service{ClusterIPs: []netip.Addr{ip("10.0.0.1")}}},
 		"slice": {slice + `addressType: IPv4
@@ -73,16 +76,18 @@ ports: [{name: http, port: 8080}, {name: u, port: 1, protocol: SCTP}, {port: 9}]
 endpoints:
 - addresses: [10.1.0.1, 10.1.0.2]
   zone: a
+  nodeName: node.a
   hostname: db-0
   targetRef: {kind: Pod, name: p, namespace: ns, uid: u}
-  hints: {forZones: [{name: a}, {name: b}]}
+  hints: {forZones: [{name: a}, {name: b}, {name: a}], forNodes: [{name: node.b}]}
 - addresses: [10.1.0.3]
   conditions: {ready: false, terminating: true}
   targetRef: {kind: Node, name: node}
 - addresses: [10.1.0.4]
   conditions: {ready: false, serving: true}
+  hints: {}
 `, &tenancy.EndpointSlice{Service: "svc", Ports: []tenancy.SlicePort{{Name: "http", Port: 8080}, {Port: 9}}, Endpoints: []tenancy.Endpoint{
-			{Addresses: []netip.Addr{ip("10.1.0.1"), ip("10.1.0.2")}, Ready: true, Serving: true, PodName: "p", PodUID: "u", Hostname: "db-0", Zone: "a", HintZones: []string{"a", "b"}},
+			{Addresses: []netip.Addr{ip("10.1.0.1"), ip("10.1.0.2")}, Ready: true, Serving: true, PodName: "p", PodUID: "u", Hostname: "db-0", Zone: "a", Node: "node.a", Hints: &tenancy.Hints{Zones: []string{"a", "b"}, Nodes: []string{"node.b"}}},
 			{Addresses: []netip.Addr{ip("10.1.0.3")}, Terminating: true},
 			{Addresses: []netip.Addr{ip("10.1.0.4")}, Serving: true},
 		}}},
@@ -320,6 +325,10 @@ func TestInvalidData(t *testing.T) {
 		"port missing":          {slice + "addressType: IPv4\nports: [{name: a}]\n", []string{"ports[0].port: required"}},
 		"other namespace's Pod": {slice + "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, namespace: o, name: p}}]\n", []string{"endpoints[0].targetRef.namespace: a slice has Pods of its own"}},
 		"hostname":              {slice + "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], hostname: \"*\"}]\n", []string{`endpoints[0].hostname: "*"`}},
+		"traffic":               {svc + "spec: {clusterIP: 10.0.0.1, trafficDistribution: PreferClos}\n", []string{`spec.trafficDistribution: "PreferClos" is none of PreferClose, PreferSameZone, PreferSameNode`}},
+		"node":                  {slice + "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], nodeName: \"A_b\"}]\n", []string{`endpoints[0].nodeName: "A_b"`}},
+		"hinted node":           {slice + "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], hints: {forNodes: [{name: \"A_b\"}]}}]\n", []string{`endpoints[0].hints.forNodes[0].name: "A_b"`}},
+		"hints":                 {slice + "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], hints: {forZones: [" + strings.Repeat("{name: a},", 9) + "]}}]\n", []string{`endpoints[0].hints.forZones: more than 8`}},
 		"zone":                  {slice + "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], zone: \"a\\n\"}]\n", []string{`endpoints[0].zone: "a\n"`}},
 		"phase":                 {pod + head + "status: {phase: Done}\n", []string{`status.phase: "Done"`}},
 		"account":               {pod + head + "spec: {serviceAccountName: A}\n", []string{`spec.serviceAccountName: "A"`}},
