@@ -26,9 +26,12 @@ type Proxy struct {
 type Binding struct {
 	// Tenant is empty for an identity without one, which gets the empty view.
 	Tenant string
-	// View, Listeners and Workload are never nil. View and Listeners are
+	// View, Listeners and Workload are never nil. View, Listeners and Near are
 	// swapped together; the workload layer is swapped before a view that needs it.
 	View, Listeners, Workload *Layer
+	// Near holds the assignments that differ where the proxy is; they stand before
+	// those of View. It is nil where nothing does.
+	Near *Layer
 	// Held streams get no answer at all: their tenant could not be read since
 	// the start, so that nothing may be said about it.
 	Held bool
@@ -40,8 +43,81 @@ type Binding struct {
 	Refused bool
 }
 
-// Layers are the binding's layers in the order of their keys.
-func (b *Binding) Layers() [3]*Layer { return [3]*Layer{b.View, b.Listeners, b.Workload} }
+// Layers are the binding's layers in the order of their keys, nil where there is
+// none: a nil Layer is an empty one that never changes.
+func (b *Binding) Layers() [4]*Layer { return [4]*Layer{b.View, b.Listeners, b.Workload, b.Near} }
+
+// Generations are up to where a stream has read the layers of a binding: Outbound
+// of those that are swapped with the view, Inbound of the workload layer.
+type Generations struct{ Outbound, Inbound uint64 }
+
+// Of is the generation of the layer at index i of Binding.Layers.
+func (g Generations) Of(i int) uint64 {
+	if i == 2 {
+		return g.Inbound
+	}
+	return g.Outbound
+}
+
+// Generations are the current ones. Call it inside Attachment.Read.
+func (b *Binding) Generations() Generations {
+	return Generations{Outbound: b.View.Generation(), Inbound: b.Workload.Generation()}
+}
+
+// groups are those of the generations in their order.
+func (b *Binding) groups() [2]*group { return [2]*group{b.View.group, b.Workload.group} }
+
+// Get finds a resource by its name, nil if it is not there. It is the only way
+// from a name to a resource. Call it inside Attachment.Read.
+func (b *Binding) Get(t Type, name string) *Resource {
+	if r := b.Near.Get(t, name); r != nil {
+		return r
+	}
+	for _, l := range [...]*Layer{b.View, b.Listeners, b.Workload} {
+		if r := l.Get(t, name); r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// All calls f for each resource of a type, in no order. Call it inside
+// Attachment.Read.
+func (b *Binding) All(t Type, f func(*Resource)) {
+	b.Near.All(t, f)
+	for i, l := range [...]*Layer{b.View, b.Listeners, b.Workload} {
+		if i == 1 && l == b.View {
+			continue
+		}
+		l.All(t, func(r *Resource) {
+			if b.Near.Get(t, r.name) == nil {
+				f(r)
+			}
+		})
+	}
+}
+
+// Had is what Get found at earlier generations; it is not known of a name that
+// has changed since. Call it inside Attachment.ReadWith.
+func (b *Binding) Had(t Type, name string, at Generations) (r *Resource, known bool) {
+	for _, l := range [...]struct {
+		layer *Layer
+		from  uint64
+	}{{b.Near, at.Outbound}, {b.View, at.Outbound}, {b.Listeners, at.Outbound}, {b.Workload, at.Inbound}} {
+		if l.layer == nil {
+			continue
+		}
+		tb := &l.layer.tables[t]
+		e, there := tb.entries[name]
+		switch {
+		case there && e.gen <= l.from:
+			return e.res, true
+		case there || tb.gone[name] > l.from:
+			return nil, false
+		}
+	}
+	return nil, true
+}
 
 // Attachment is one stream's hold on the store. The publisher changes what it
 // is bound to; the stream reads. Close it when the stream ends.
@@ -50,9 +126,9 @@ type Attachment struct {
 	wake    chan struct{}
 	woken   atomic.Pointer[func()]
 	binding atomic.Pointer[Binding]
-	// low is the lowest generation of each layer that the stream may still ask
-	// changes from; 0 for none yet.
-	low    [3]atomic.Uint64
+	// low are the lowest of the Generations that the stream may still ask changes
+	// from; 0 for none yet.
+	low    [2]atomic.Uint64
 	detach func(*Attachment)
 }
 
@@ -69,15 +145,14 @@ func (a *Attachment) OnWake(f func()) { a.woken.Store(&f) }
 func (a *Attachment) Close() { a.detach(a) }
 
 // Keep tells from which generations of b's layers the stream may still ask for
-// changes, in the order of Binding.Layers, so that older ones are forgotten.
-// It does nothing once the attachment has another binding.
-func (a *Attachment) Keep(b *Binding, gens [3]uint64) {
+// changes, so that older ones are forgotten. It does nothing once the attachment
+// has another binding.
+func (a *Attachment) Keep(b *Binding, gens Generations) {
 	if a.binding.Load() != b {
 		return
 	}
-	for i, g := range gens {
-		a.low[i].Store(g)
-	}
+	a.low[0].Store(gens.Outbound)
+	a.low[1].Store(gens.Inbound)
 }
 
 // Read calls f with the current binding, holding all its layers at one
@@ -113,10 +188,10 @@ func (a *Attachment) ReadWith(former []*Binding, f func(*Binding)) bool {
 	var room [6]*group
 	held := room[:0]
 	hold := func(b *Binding) {
-		for _, l := range b.Layers() {
-			if !slices.Contains(held, l.group) {
-				l.group.mu.RLock()
-				held = append(held, l.group)
+		for _, g := range b.groups() {
+			if !slices.Contains(held, g) {
+				g.mu.RLock()
+				held = append(held, g)
 			}
 		}
 	}

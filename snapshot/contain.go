@@ -97,6 +97,7 @@ func (p *Publisher) remake(v *view, now time.Time) bool {
 	fresh := p.newView(v.key)
 	v.seen, v.hosts, v.claims, v.domains = fresh.seen, fresh.hosts, fresh.claims, fresh.domains
 	v.size, v.excess, v.broken = cost{}, fresh.excess, true
+	v.near.zoned, v.near.noded = 0, 0
 	return p.tryView(v, p.allOf(v.key), now)
 }
 

@@ -22,6 +22,16 @@ type ViewDump struct {
 	Namespace string         `json:"namespace"`
 	Streams   int            `json:"streams"`
 	Resources []ResourceDump `json:"resources"`
+	// Near are the assignments that stand before these at single places.
+	Near []NearDump `json:"near,omitempty"`
+}
+
+// NearDump is what stands before a view's assignments for the proxies at one place.
+type NearDump struct {
+	Zone      string         `json:"zone,omitempty"`
+	Node      string         `json:"node,omitempty"`
+	Streams   int            `json:"streams"`
+	Resources []ResourceDump `json:"resources"`
 }
 
 // WorkloadDump is one inbound configuration.
@@ -61,6 +71,10 @@ func (p *Publisher) dump() *Dump {
 		for _, vr := range v.variants {
 			vd.Resources = vr.layer.dump(vd.Resources)
 		}
+		for at, n := range v.near.layers {
+			vd.Near = append(vd.Near, NearDump{Zone: at.Zone, Node: at.Node, Streams: n.refs, Resources: n.layer.dump(nil)})
+		}
+		slices.SortFunc(vd.Near, func(a, b NearDump) int { return cmp.Or(cmp.Compare(a.Zone, b.Zone), cmp.Compare(a.Node, b.Node)) })
 		d.Views = append(d.Views, vd)
 	}
 	for key, w := range p.workloads {
@@ -75,10 +89,17 @@ func (p *Publisher) dump() *Dump {
 	return d
 }
 
-func (l *Layer) dump(out []ResourceDump) []ResourceDump {
+// resources are a layer's, or a binding's.
+type resources interface {
+	All(Type, func(*Resource))
+}
+
+func (l *Layer) dump(out []ResourceDump) []ResourceDump { return dump(l, out) }
+
+func dump(of resources, out []ResourceDump) []ResourceDump {
 	start := len(out)
 	for t := range NumTypes {
-		l.All(t, func(r *Resource) {
+		of.All(t, func(r *Resource) {
 			rd := ResourceDump{Type: t.String(), Name: r.name, Version: r.version, Bytes: len(r.frame)}
 			for _, o := range r.origins {
 				rd.Origins = append(rd.Origins, OriginString(o))

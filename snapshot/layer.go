@@ -50,7 +50,8 @@ type stamp struct {
 func newGroup() *group { return &group{gen: 1, readers: map[*Attachment]struct{}{}} }
 
 // Layer is a set of resources of all types with one generation. The publisher
-// alone changes it; streams read it inside Attachment.Read.
+// alone changes it; streams read it inside Attachment.Read. A nil Layer reads as
+// an empty one that never changes.
 type Layer struct {
 	group  *group
 	id     uint64
@@ -85,20 +86,28 @@ func newLayer(g *group) *Layer { return &Layer{group: g, id: layerIDs.Add(1)} }
 
 // ID is unique among the layers of this process; with generations it keys
 // shared response bodies.
-func (l *Layer) ID() uint64 { return l.id }
+func (l *Layer) ID() uint64 {
+	if l == nil {
+		return 0
+	}
+	return l.id
+}
 
 // Generation is the layer's current one. Call it inside Attachment.Read.
 func (l *Layer) Generation() uint64 { return l.group.gen }
 
 // Changed reports whether anything of type t changed after generation from.
 // Call it inside Attachment.Read.
-func (l *Layer) Changed(t Type, from uint64) bool { return l.tables[t].changed > from }
+func (l *Layer) Changed(t Type, from uint64) bool { return l != nil && l.tables[t].changed > from }
 
 // Event is when the oldest of the events came, as far as that is remembered,
 // that changed the layer's group after generation from; zero if that is not
 // known. Call it inside Attachment.Read.
 func (l *Layer) Event(from uint64) time.Time {
 	var first time.Time
+	if l == nil {
+		return first
+	}
 	for _, s := range l.group.stamps {
 		if s.gen > from && (first.IsZero() || s.at.Before(first)) {
 			first = s.at
@@ -108,12 +117,20 @@ func (l *Layer) Event(from uint64) time.Time {
 }
 
 // Get returns the resource of that name, or nil. Call it inside Attachment.Read.
-func (l *Layer) Get(t Type, name string) *Resource { return l.tables[t].entries[name].res }
+func (l *Layer) Get(t Type, name string) *Resource {
+	if l == nil {
+		return nil
+	}
+	return l.tables[t].entries[name].res
+}
 
 // GetSince returns the resource of that name and whether it is the same as in
 // generation from, at which a stream may have got it. Call it inside
 // Attachment.Read.
 func (l *Layer) GetSince(t Type, name string, from uint64) (r *Resource, same bool) {
+	if l == nil {
+		return nil, false
+	}
 	e := l.tables[t].entries[name]
 	return e.res, e.res != nil && e.gen <= from
 }
@@ -124,6 +141,9 @@ func (l *Layer) Len(t Type) int { return len(l.tables[t].entries) }
 // All calls f for every resource of type t, in no order. Call it inside
 // Attachment.Read.
 func (l *Layer) All(t Type, f func(*Resource)) {
+	if l == nil {
+		return
+	}
 	for _, e := range l.tables[t].entries {
 		f(e.res)
 	}
@@ -135,6 +155,9 @@ func (l *Layer) All(t Type, f func(*Resource)) {
 // false, without having called f, when the layer no longer remembers from: then
 // the stream has to be closed. Call it inside Attachment.Read.
 func (l *Layer) Since(t Type, from uint64, f func(name string, r *Resource)) bool {
+	if l == nil {
+		return true
+	}
 	tb := &l.tables[t]
 	if from == 0 {
 		for name, e := range tb.entries {
@@ -163,6 +186,9 @@ func (l *Layer) Since(t Type, from uint64, f func(name string, r *Resource)) boo
 // the stream holds when it moves to another layer. It returns false when the
 // layer no longer remembers.
 func (l *Layer) Had(t Type, from uint64, f func(name string)) bool {
+	if l == nil {
+		return true
+	}
 	tb := &l.tables[t]
 	if from < tb.floor && from != 0 {
 		return false

@@ -44,7 +44,7 @@ func (r *reader) catchUp(t require.TestingT) {
 		})
 		require.True(t, ok, "the layer forgot generation %d that a reader still needs", r.gen)
 		r.gen = b.View.Generation()
-		r.att.Keep(b, [3]uint64{r.gen, r.gen, b.Workload.Generation()})
+		r.att.Keep(b, Generations{Outbound: r.gen, Inbound: b.Workload.Generation()})
 	})
 }
 
@@ -123,7 +123,7 @@ func TestReaderBeyondTheTombstonesIsToldSo(t *testing.T) {
 	var start uint64
 	a.Read(func(b *Binding) {
 		start = b.View.Generation()
-		a.Keep(b, [3]uint64{start, start, 1})
+		a.Keep(b, Generations{Outbound: start, Inbound: 1})
 	})
 	for i := range 3 * maxTombstones {
 		name := fmt.Sprint(i)

@@ -23,6 +23,7 @@ type proxy struct {
 	view *view
 	// choice is nil where the empty view is served.
 	choice   *variant
+	near     *near // nil where nothing is near
 	workload *workload
 	final    bool
 	held     bool
@@ -127,6 +128,9 @@ func (p *Publisher) release(px *proxy, now time.Time) {
 	if px.choice != nil {
 		px.choice.refs--
 	}
+	if px.near != nil {
+		px.near.refs--
+	}
 	if px.view != nil {
 		if px.view.refs--; px.view.refs == 0 {
 			px.view.idle = now
@@ -137,7 +141,7 @@ func (p *Publisher) release(px *proxy, now time.Time) {
 			px.workload.idle = now
 		}
 	}
-	px.view, px.choice, px.workload = nil, nil, nil
+	px.view, px.choice, px.near, px.workload = nil, nil, nil, nil
 }
 
 // bind gives px what its identity may have now. Whoever had a tenant and has
@@ -155,7 +159,7 @@ func (p *Publisher) bind(px *proxy, now time.Time) {
 	lost := px.bound && px.tenant != "" && tenant != px.tenant
 	held := !lost && p.held.has(tenant, spec.Workload.Namespace)
 	old := *px
-	px.view, px.choice, px.workload = nil, nil, nil
+	px.view, px.choice, px.near, px.workload = nil, nil, nil, nil
 	px.bound, px.tenant, px.final, px.held = true, tenant, lost, held
 	refused := tenant != "" && !lost && !p.comesFromItsPod(px)
 	b := &Binding{
@@ -168,7 +172,7 @@ func (p *Publisher) bind(px *proxy, now time.Time) {
 		} else {
 			// Its client keeps what it has until this works again.
 			p.release(px, now)
-			b.View, b.Listeners, b.Workload, b.Held = p.nothing.view, p.nothing.listeners, p.nothing.workload, true
+			b.View, b.Listeners, b.Near, b.Workload, b.Held = p.nothing.view, p.nothing.listeners, nil, p.nothing.workload, true
 			p.again(px, now)
 		}
 	}
@@ -219,6 +223,10 @@ func (p *Publisher) fill(px *proxy, b *Binding, now time.Time) {
 	}
 	px.choice.refs++
 	b.View, b.Listeners = px.view.layer, px.choice.layer
+	if px.near = p.nearFor(px.view, p.model.Place(px.pod, spec.Workload)); px.near != nil {
+		px.near.refs++
+		b.Near = px.near.layer
+	}
 }
 
 // viewFor returns the view of that key, building it when nobody had it open.
@@ -289,6 +297,7 @@ func (p *Publisher) sweep(now time.Time) {
 				delete(v.variants, choice)
 			}
 		}
+		v.near.sweep()
 	}
 	for key, w := range p.workloads {
 		if w.refs == 0 && !w.idle.Add(linger).After(now) {

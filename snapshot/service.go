@@ -24,6 +24,9 @@ type builtPort struct {
 	// open is the cluster without mTLS, for those views that have agreed on it; nil
 	// until one asks.
 	open *Resource
+	// near are the assignments for those who use some endpoints alone, as far as
+	// anybody asked, by what decides it.
+	near map[tenancy.Place]*Resource
 }
 
 // hostVariant is what a virtual host depends on besides its service.
@@ -68,7 +71,7 @@ func (p *Publisher) makeService(s *tenancy.ServiceSpec, old *builtService) *buil
 }
 
 func (p *Publisher) buildPort(s *tenancy.ServiceSpec, port *tenancy.PortSpec, old *builtService, last *builtPort) *builtPort {
-	built := &builtPort{spec: port, hosts: map[hostVariant]*HostPart{}}
+	built := &builtPort{spec: port, hosts: map[hostVariant]*HostPart{}, near: nearLeft(last, port)}
 	var err error
 	switch {
 	case last != nil && sameCluster(old.spec, s) && last.spec.Protocol == port.Protocol:

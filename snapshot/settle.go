@@ -44,6 +44,9 @@ type ProxyDump struct {
 	Tenant   string `json:"tenant"`
 	Workload string `json:"workload"`
 	Pod      string `json:"pod"`
+	// Zone and Node are where the Pod is, as its EndpointSlices say.
+	Zone string `json:"zone,omitempty"`
+	Node string `json:"node,omitempty"`
 	// Held streams get no answer, Final ones the empty view and their end.
 	Held      bool           `json:"held,omitempty"`
 	Final     bool           `json:"final,omitempty"`
@@ -66,11 +69,11 @@ func (p *Publisher) DumpPod(ctx context.Context, namespace, pod string) ([]Proxy
 func (p *Publisher) dumpPod(namespace, pod string) []ProxyDump {
 	out := []ProxyDump{}
 	for px := range p.byPod[tenancy.Key{Namespace: namespace, Name: pod}] {
-		d := ProxyDump{Tenant: px.tenant, Workload: px.att.Proxy().Workload.String(), Pod: pod, Held: px.held, Final: px.final, Resources: []ResourceDump{}}
+		who := px.att.Proxy().Workload
+		at := p.model.Place(px.pod, who)
+		d := ProxyDump{Tenant: px.tenant, Workload: who.String(), Pod: pod, Zone: at.Zone, Node: at.Node, Held: px.held, Final: px.final, Resources: []ResourceDump{}}
 		if b := px.att.Binding(); b != nil {
-			for _, l := range b.Layers() {
-				d.Resources = l.dump(d.Resources)
-			}
+			d.Resources = dump(b, d.Resources)
 		}
 		out = append(out, d)
 	}

@@ -31,7 +31,8 @@ func NewView() (view, listeners *Layer) {
 	return newLayer(g), newLayer(g)
 }
 
-// NewVariant makes one more layer of listeners in the view's group.
+// NewVariant makes one more layer in the view's group, of other listeners or of
+// what is near a place.
 func NewVariant(view *Layer) *Layer { return newLayer(view.group) }
 
 // NewWorkload makes an empty workload layer.
@@ -43,10 +44,10 @@ func NewWorkload() *Layer { return newLayer(newGroup()) }
 func (a *Attachment) Bind(b *Binding) {
 	old := a.binding.Load()
 	if old != nil {
-		for _, l := range old.Layers() {
-			l.group.mu.Lock()
-			delete(l.group.readers, a)
-			l.group.mu.Unlock()
+		for _, g := range old.groups() {
+			g.mu.Lock()
+			delete(g.readers, a)
+			g.mu.Unlock()
 		}
 	}
 	if b == nil {
@@ -55,10 +56,10 @@ func (a *Attachment) Bind(b *Binding) {
 	for i := range a.low {
 		a.low[i].Store(1) // forget nothing before the stream says what it needs
 	}
-	for _, l := range b.Layers() {
-		l.group.mu.Lock()
-		l.group.readers[a] = struct{}{}
-		l.group.mu.Unlock()
+	for _, g := range b.groups() {
+		g.mu.Lock()
+		g.readers[a] = struct{}{}
+		g.mu.Unlock()
 	}
 	a.binding.Store(b)
 	a.notify()
@@ -110,7 +111,7 @@ func PublishSince(event time.Time, updates ...Update) bool {
 	}
 	for _, u := range updates {
 		if u.Layer.long() {
-			u.Layer.trim(g.lowest(u.Layer))
+			u.Layer.trim(g.lowest())
 		}
 	}
 	for a := range g.readers {
@@ -119,18 +120,18 @@ func PublishSince(event time.Time, updates ...Update) bool {
 	return true
 }
 
-// lowest is the lowest generation that a reader of l may ask changes from. The
-// caller holds the lock.
-func (g *group) lowest(l *Layer) uint64 {
+// lowest is the lowest generation that a reader may ask changes from. The caller
+// holds the lock.
+func (g *group) lowest() uint64 {
 	low := g.gen
 	for a := range g.readers {
 		b := a.binding.Load()
 		if b == nil {
 			continue
 		}
-		for i, bl := range b.Layers() {
+		for i, bg := range b.groups() {
 			// 0 is a stream that has nothing yet: it will ask for everything.
-			if v := a.low[i].Load(); bl == l && v != 0 {
+			if v := a.low[i].Load(); bg == g && v != 0 {
 				low = min(low, v)
 			}
 		}

@@ -15,6 +15,7 @@ type view struct {
 	layer *Layer
 	// variants are the listeners for each choice that a proxy made.
 	variants map[Variant]*variant
+	near     nearby
 	// refs counts bindings; idle is when the last one went.
 	refs int
 	idle time.Time
@@ -65,6 +66,8 @@ func (s *seen) before(o *seen) int {
 type work struct {
 	set    map[Child]*Resource
 	remove map[Child]struct{}
+	// assigned are the ports whose assignments are set, by name.
+	assigned map[string]assigned
 	// ports and sockets whose route or listener must be looked at again.
 	ports   map[uint16]struct{}
 	sockets map[socket]struct{}
@@ -74,7 +77,7 @@ type work struct {
 
 func newWork() *work {
 	return &work{
-		set: map[Child]*Resource{}, remove: map[Child]struct{}{},
+		set: map[Child]*Resource{}, remove: map[Child]struct{}{}, assigned: map[string]assigned{},
 		ports: map[uint16]struct{}{}, sockets: map[socket]struct{}{},
 	}
 }
@@ -94,7 +97,7 @@ func (w *work) drop(t Type, name string) {
 func (p *Publisher) newView(key tenancy.ViewKey) *view {
 	layer, _ := NewView()
 	return &view{
-		key: key, layer: layer, variants: map[Variant]*variant{},
+		key: key, layer: layer, variants: map[Variant]*variant{}, near: newNearby(),
 		seen: map[tenancy.Key]*seen{}, hosts: map[uint16]map[tenancy.Key]*seen{},
 		claims: map[socket]claimants{}, domains: map[string]int{}, excess: map[tenancy.Key]*seen{},
 	}
@@ -113,7 +116,7 @@ func (p *Publisher) flushView(v *view, touched *tenancy.TouchedView, now time.Ti
 // tryView is flushView of a view whose state can be believed.
 func (p *Publisher) tryView(v *view, touched *tenancy.TouchedView, now time.Time) (changed bool) {
 	before := p.stats.panics.Load()
-	p.contain("view", func() { changed = p.buildView(v, touched) }, "tenant", v.key.Tenant, "namespace", v.key.Namespace)
+	p.contain("view", func() { changed = p.buildView(v, touched, now) }, "tenant", v.key.Tenant, "namespace", v.key.Namespace)
 	if p.stats.panics.Load() == before {
 		v.broken = false
 		delete(p.retries, v)
@@ -124,8 +127,8 @@ func (p *Publisher) tryView(v *view, touched *tenancy.TouchedView, now time.Time
 	return changed
 }
 
-func (p *Publisher) buildView(v *view, touched *tenancy.TouchedView) bool {
-	w := newWork()
+func (p *Publisher) buildView(v *view, touched *tenancy.TouchedView, now time.Time) bool {
+	w, depends := newWork(), v.near.depends()
 	if touched.Settings {
 		p.viewSettings(v, w)
 	}
@@ -147,7 +150,7 @@ func (p *Publisher) buildView(v *view, touched *tenancy.TouchedView) bool {
 		}
 		updates = append(updates, lw.update(vr.layer))
 	}
-	return p.publish(updates...)
+	return p.publishNear(v, w, depends, updates, now)
 }
 
 func (w *work) update(l *Layer) Update {
@@ -186,13 +189,10 @@ func (p *Publisher) lookAgain(v *view, key tenancy.Key, w *work) {
 	old, now := v.seen[key], p.look(v, key)
 	delete(v.excess, key)
 	if old != nil && now != nil && sameClaims(old, now) {
-		v.size.sub(old.cost())
-		v.size.add(now.cost())
+		v.weigh(old, -1)
+		v.weigh(now, 1)
 		v.file(key, now)
-		for _, b := range now.ports {
-			w.put(b.cluster)
-			w.put(b.claims)
-		}
+		w.putPorts(now)
 		return
 	}
 	if old != nil {
@@ -251,7 +251,7 @@ func (s *seen) mark(w *work) {
 // back under the same name afterwards is no change.
 func (p *Publisher) withdraw(v *view, key tenancy.Key, old *seen, w *work) {
 	delete(v.seen, key)
-	v.size.sub(old.cost())
+	v.weigh(old, -1)
 	old.mark(w)
 	for _, b := range old.ports {
 		w.drop(Cluster, b.cluster.Name())
@@ -280,12 +280,9 @@ func (p *Publisher) withdraw(v *view, key tenancy.Key, old *seen, w *work) {
 
 func (p *Publisher) contribute(v *view, key tenancy.Key, now *seen, w *work) {
 	v.file(key, now)
-	v.size.add(now.cost())
+	v.weigh(now, 1)
 	now.mark(w)
-	for _, b := range now.ports {
-		w.put(b.cluster)
-		w.put(b.claims)
-	}
+	w.putPorts(now)
 	domain := now.built.spec.TrustDomain
 	if now.built.spec.Plain {
 		return

@@ -12,7 +12,6 @@ import (
 type cost struct{ resources, bytes int }
 
 func (c *cost) add(o cost) { c.resources += o.resources; c.bytes += o.bytes }
-func (c *cost) sub(o cost) { c.resources -= o.resources; c.bytes -= o.bytes }
 
 func (c cost) fits(l tenancy.Limits) bool {
 	return c.resources <= l.ViewResources && c.bytes <= l.ViewBytes

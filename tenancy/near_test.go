@@ -206,7 +206,7 @@ func TestPlace(t *testing.T) {
 		s := sliceOf("orders")
 		s.Created = created
 		for i, at := range at {
-			s.Endpoints = append(s.Endpoints, Endpoint{Addresses: []netip.Addr{w.Model.Service(one("acme-shop", "orders")).Ports[0].Endpoints[0].Address.Addr()}, Ready: true, Zone: at.Zone, Node: at.Node, Hostname: fmt.Sprint("h", i)})
+			s.Endpoints = append(s.Endpoints, Endpoint{Addresses: []netip.Addr{w.Service(one("acme-shop", "orders")).Ports[0].Endpoints[0].Address.Addr()}, Ready: true, Zone: at.Zone, Node: at.Node, Hostname: fmt.Sprint("h", i)})
 		}
 		w.set(KindEndpointSlice, "acme-shop", name, s)
 	}

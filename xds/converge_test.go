@@ -223,6 +223,7 @@ func TestClientsConverge(t *testing.T) {
 // op is one step of a script, drawn before it runs.
 type op struct {
 	kind, rare, view, answers int
+	near                      bool
 	typ                       snapshot.Type
 	name                      string
 	res                       *snapshot.Resource
@@ -237,17 +238,19 @@ func (o op) GoString() string {
 		return fmt.Sprintf("remove(%d, %v %s)", o.view, o.typ, o.name)
 	case 4, 5:
 		return fmt.Sprintf("subscribe(%v %s)", o.typ, o.name)
+	case 9:
+		return fmt.Sprintf("near(%d, %v, %s=%s)", o.view, o.near, o.name, o.typ)
 	case 6:
 		return fmt.Sprintf("unsubscribe(%v %s)", o.typ, o.name)
 	case 7:
 		return fmt.Sprintf("answer(%d)", o.answers)
 	}
-	return [...]string{"bind", "reconnect", "sleep"}[o.rare]
+	return [...]string{fmt.Sprintf("bind(%d, %v)", o.view, o.near), "reconnect", "sleep"}[o.rare]
 }
 
 func drawOp(t *rapid.T, bad bool) op {
 	return op{
-		kind: rapid.IntRange(0, 8).Draw(t, "op"), rare: rapid.IntRange(0, 2).Draw(t, "rare"),
+		kind: rapid.IntRange(0, 9).Draw(t, "op"), rare: rapid.IntRange(0, 2).Draw(t, "rare"), near: rapid.Bool().Draw(t, "near"),
 		view: rapid.IntRange(0, 1).Draw(t, "view"), answers: rapid.IntRange(1, 6).Draw(t, "answers"),
 		typ:  snapshot.Type(rapid.IntRange(0, int(snapshot.NumTypes)-1).Draw(t, "type")),
 		name: rapid.SampledFrom(universe).Draw(t, "name"), res: draw(t, bad),
@@ -268,8 +271,9 @@ func converge(t *testing.T, rt *rapid.T, mode protocol, bad bool) {
 	found := &problems{}
 	synctest.Test(t, func(t *testing.T) {
 		views := [2]view{newView("acme"), newView("acme")}
-		current := 0
-		w := newWorld(t, views[0])
+		places := [2]view{views[0].near(), views[1].near()}
+		current := views[0]
+		w := newWorld(t, current)
 		m := newModel(func() *client { return w.open(mode) }, membership(found))
 		m.subscribeTo(snapshot.Cluster, "")
 		for _, o := range ops {
@@ -290,17 +294,28 @@ func converge(t *testing.T, rt *rapid.T, mode protocol, bad bool) {
 			case 8:
 				switch o.rare {
 				case 0:
-					current = 1 - current
-					w.store.bind(views[current].Binding)
+					current = views[o.view]
+					if o.near {
+						current = places[o.view]
+					}
+					w.store.bind(current.Binding)
 				case 1:
 					m.reconnect()
 				default:
 					time.Sleep(1500 * time.Millisecond)
 				}
+			case 9:
+				u := snapshot.Update{Layer: places[o.view].Near}
+				if o.near {
+					u.Set = []*snapshot.Resource{res(snapshot.Endpoint, o.name, o.typ.String())}
+				} else {
+					u.Remove = []snapshot.Child{child(snapshot.Endpoint, o.name)}
+				}
+				snapshot.Publish(u)
 			}
 		}
 		m.settle(found)
-		m.check(found, views[current], bad)
+		m.check(found, current, bad)
 		m.stop()
 		synctest.Wait()
 	})
@@ -319,7 +334,7 @@ func (m *proxyModel) check(t fataler, v view, bad bool) {
 				continue
 			}
 			got, has := m.have[typ][name]
-			r := lookup(v.Binding, typ, name)
+			r := v.Get(typ, name)
 			switch {
 			case r == nil && typ == snapshot.Secret:
 			case r == nil:

@@ -38,21 +38,33 @@ func (d *difference) changed(name string) {
 	if !d.q.interested(name) {
 		return
 	}
-	if r := lookup(d.q.now.binding, d.q.typ, name); r != nil {
-		d.out[name] = r
-	} else {
+	r := d.q.now.binding.Get(d.q.typ, name)
+	switch {
+	case r == nil:
 		d.held[name] = struct{}{}
+	case !d.q.hidden(r):
+		d.out[name] = r
 	}
+}
+
+// hidden reports whether a change is none for the stream, because what it has of
+// the name is from another layer: what is near it stands before the rest.
+func (q *query) hidden(r *snapshot.Resource) bool {
+	if q.at.binding.Near == nil && q.now.binding.Near == nil {
+		return false
+	}
+	had, known := q.at.binding.Had(q.typ, r.Name(), q.at.gens)
+	return known && had != nil && had.Version() == r.Version()
 }
 
 // answer adds what is due whether it changed or not.
 func (d *difference) answer() {
 	q := d.q
 	if q.all {
-		each(q.now.binding, q.typ, d.unlessHeld)
+		q.now.binding.All(q.typ, d.unlessHeld)
 	}
 	for name := range q.asked.all() {
-		if r := lookup(q.now.binding, q.typ, name); r != nil {
+		if r := q.now.binding.Get(q.typ, name); r != nil {
 			d.unlessHeld(r)
 		} else {
 			d.unknown[name] = struct{}{}
@@ -60,13 +72,13 @@ func (d *difference) answer() {
 	}
 	if q.has != nil {
 		for name := range q.has.of {
-			if lookup(q.now.binding, q.typ, name) == nil {
+			if q.now.binding.Get(q.typ, name) == nil {
 				d.held[name] = struct{}{}
 			}
 		}
 	}
 	for name := range q.orphans.all() {
-		if lookup(q.now.binding, q.typ, name) == nil {
+		if q.now.binding.Get(q.typ, name) == nil {
 			d.held[name] = struct{}{}
 		}
 	}
@@ -81,7 +93,7 @@ func (d *difference) unlessHeld(r *snapshot.Resource) {
 
 // follow adds a child of a new or changed parent.
 func (d *difference) follow(name string) {
-	if r := lookup(d.q.now.binding, d.q.typ, name); r != nil {
+	if r := d.q.now.binding.Get(d.q.typ, name); r != nil {
 		d.out[name] = r
 	} else if r := snapshot.Absent(d.q.typ, name); r != nil {
 		d.out[name] = r

@@ -58,7 +58,7 @@ func TestDeltaChangesBringChildrenInOrder(t *testing.T) {
 		from := shopView()
 		set := append(append(svc("a", "1"), svc("b", "1")...), res(snapshot.Secret, "bundle/td", "pem"))
 		for _, typ := range []snapshot.Type{snapshot.Secret, snapshot.Listener, snapshot.Extension, snapshot.Route} {
-			each(from.Binding, typ, func(r *snapshot.Resource) { set = append(set, r) })
+			from.All(typ, func(r *snapshot.Resource) { set = append(set, r) })
 		}
 		v.set(set...)
 		require.Equal(t, []string{

@@ -103,10 +103,7 @@ func (s *stream) bound(b *snapshot.Binding) error {
 // inside Attachment.Read.
 func (s *stream) read(w *work, b *snapshot.Binding) {
 	w.binding, w.suspects = b, s.srv.suspicion.get(b.Tenant)
-	now := cursor{binding: b}
-	for i, l := range b.Layers() {
-		now.gens[i] = l.Generation()
-	}
+	now := cursor{binding: b, gens: b.Generations()}
 	due := s.due(w, b)
 	for i, line := range order {
 		switch {
@@ -254,16 +251,16 @@ func (s *stream) moved(t snapshot.Type, now cursor, b *batch) {
 // keep tells the store what may be forgotten. It must run under the locks:
 // a publication in between would forget too much.
 func (s *stream) keep(b *snapshot.Binding) {
-	var low [3]uint64
-	for t := range s.types {
-		at := s.types[t].at
-		if at.binding != b {
-			continue
+	var low snapshot.Generations
+	lower := func(low *uint64, g uint64) {
+		if *low == 0 || g < *low {
+			*low = g
 		}
-		for i, g := range at.gens {
-			if low[i] == 0 || g < low[i] {
-				low[i] = g
-			}
+	}
+	for t := range s.types {
+		if at := s.types[t].at; at.binding == b {
+			lower(&low.Outbound, at.gens.Outbound)
+			lower(&low.Inbound, at.gens.Inbound)
 		}
 	}
 	s.att.Keep(b, low)

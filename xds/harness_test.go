@@ -96,6 +96,13 @@ func newView(tenant string) view {
 	return view{&snapshot.Binding{Tenant: tenant, View: v, Listeners: l, Workload: snapshot.NewWorkload()}}
 }
 
+// near is the same view where some assignments may differ.
+func (v view) near() view {
+	b := *v.Binding
+	b.Near = snapshot.NewVariant(v.View)
+	return view{&b}
+}
+
 // set publishes resources to the layer that holds their type in production.
 func (v view) set(rs ...*snapshot.Resource) view {
 	var outbound, listeners []*snapshot.Resource

@@ -83,7 +83,7 @@ func (s *stream) recall(t snapshot.Type, st *typeState) {
 // made of and its version_info. With the layers in it, nobody is given by a
 // version what was made for somebody else.
 type acceptedKey struct {
-	layers  [3]uint64
+	layers  [4]uint64
 	typ     snapshot.Type
 	version string
 }

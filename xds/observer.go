@@ -161,10 +161,7 @@ func (s *streamStatus) get() StreamStatus {
 	}
 	at := cursor{}
 	att.Read(func(b *snapshot.Binding) {
-		at.binding = b
-		for i, l := range b.Layers() {
-			at.gens[i] = l.Generation()
-		}
+		at.binding, at.gens = b, b.Generations()
 	})
 	now.Behind = waits || at != seen
 	return now

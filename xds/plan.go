@@ -26,7 +26,7 @@ func (p protocol) String() string {
 // of its layers. The zero value is nowhere.
 type cursor struct {
 	binding *snapshot.Binding
-	gens    [3]uint64
+	gens    snapshot.Generations
 }
 
 // versions are the initial_resource_versions of the first request of a type,
@@ -80,8 +80,8 @@ type batchKey struct {
 	typ                            snapshot.Type
 	what                           what
 	wildcard, all, empty, told     bool
-	old, new                       [3]uint64
-	from, to                       [3]uint64
+	old, new                       [4]uint64
+	from, to                       snapshot.Generations
 	names, asked, orphans          uint64
 	has                            sum
 	parents                        [3]uint64
@@ -92,13 +92,11 @@ func (q *query) key() batchKey {
 	k := batchKey{
 		mode: q.mode, typ: q.typ, what: q.what,
 		wildcard: q.wildcard, all: q.all, empty: q.empty,
-		from: q.at.gens, to: q.now.gens, new: layerIDs(q.now.binding),
 		names: q.names.key(), asked: q.asked.key(), orphans: q.orphans.key(),
 		except: q.except.key(), prev: q.prev.key(), suspectsRevision: q.suspects.key(),
 	}
-	if q.at.binding != nil {
-		k.old = layerIDs(q.at.binding)
-	}
+	k.old, k.from = q.at.place(q.typ)
+	k.new, k.to = q.now.place(q.typ)
 	if q.has != nil {
 		k.told, k.has = true, q.has.sum
 	}
@@ -115,8 +113,28 @@ func (b *batch) key() uint64 {
 	return b.id
 }
 
-func layerIDs(b *snapshot.Binding) [3]uint64 {
-	var ids [3]uint64
+// place is where a cursor is, as far as answers of a type depend on it: on the
+// layers that have ever held any of that type. The view is always among them, as
+// it says whose the answer is.
+func (c *cursor) place(t snapshot.Type) (ids [4]uint64, at snapshot.Generations) {
+	if c.binding == nil {
+		return ids, at
+	}
+	ids[0] = c.binding.View.ID()
+	for i, l := range c.binding.Layers() {
+		switch {
+		case !l.Changed(t, 0):
+		case l == c.binding.Workload:
+			ids[i], at.Inbound = l.ID(), c.gens.Inbound
+		default:
+			ids[i], at.Outbound = l.ID(), c.gens.Outbound
+		}
+	}
+	return ids, at
+}
+
+func layerIDs(b *snapshot.Binding) [4]uint64 {
+	var ids [4]uint64
 	for i, l := range b.Layers() {
 		ids[i] = l.ID()
 	}
@@ -141,10 +159,10 @@ func (q *query) moot() bool {
 func (c *cursor) event(t snapshot.Type) time.Time {
 	var first time.Time
 	for i, l := range c.binding.Layers() {
-		if !l.Changed(t, c.gens[i]) {
+		if !l.Changed(t, c.gens.Of(i)) {
 			continue
 		}
-		if at := l.Event(c.gens[i]); first.IsZero() || (!at.IsZero() && at.Before(first)) {
+		if at := l.Event(c.gens.Of(i)); first.IsZero() || (!at.IsZero() && at.Before(first)) {
 			first = at
 		}
 	}
@@ -155,7 +173,7 @@ func (c *cursor) event(t snapshot.Type) time.Time {
 func (c *cursor) behind(b *snapshot.Binding, t snapshot.Type) bool {
 	old := c.binding.Layers()
 	for i, l := range b.Layers() {
-		if l != old[i] || l.Changed(t, c.gens[i]) {
+		if l != old[i] || l.Changed(t, c.gens.Of(i)) {
 			return true
 		}
 	}
@@ -173,35 +191,6 @@ func hasChildren(b *batch, t snapshot.Type) bool {
 	return false
 }
 
-// lookup finds a name in the layers of a binding. It is the only way from a
-// name to a resource: what is not in the stream's own layers does not exist.
-func lookup(b *snapshot.Binding, t snapshot.Type, name string) *snapshot.Resource {
-	for _, l := range b.Layers() {
-		if r := l.Get(t, name); r != nil {
-			return r
-		}
-	}
-	return nil
-}
-
-// each calls f for all resources of a type in a binding.
-func each(b *snapshot.Binding, t snapshot.Type, f func(*snapshot.Resource)) {
-	for _, l := range distinct(b) {
-		l.All(t, f)
-	}
-}
-
-func distinct(b *snapshot.Binding) []*snapshot.Layer {
-	ls := b.Layers()
-	out := ls[:1:1]
-	for _, l := range ls[1:] {
-		if !slices.Contains(out, l) {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
 // changed calls note for every name of the type that is not in now as the
 // stream got it at its cursor. It costs what changed, or, where the stream was
 // bound to other layers, both layers. It returns false if that is forgotten.
@@ -213,9 +202,9 @@ func (q *query) changed(note func(name string)) bool {
 	for i, l := range q.now.binding.Layers() {
 		var ok bool
 		if l == old[i] {
-			ok = l.Since(q.typ, q.at.gens[i], func(name string, _ *snapshot.Resource) { note(name) })
+			ok = l.Since(q.typ, q.at.gens.Of(i), func(name string, _ *snapshot.Resource) { note(name) })
 		} else {
-			ok = differ(q.typ, old[i], q.at.gens[i], l, note)
+			ok = differ(q.typ, old[i], q.at.gens.Of(i), l, note)
 		}
 		if !ok {
 			return false

@@ -13,10 +13,10 @@ func (q *query) fillSet(b *batch) {
 	b.isFull = true
 	full := map[string]*snapshot.Resource{}
 	if q.wildcard {
-		each(q.now.binding, q.typ, func(r *snapshot.Resource) { full[r.Name()] = r })
+		q.now.binding.All(q.typ, func(r *snapshot.Resource) { full[r.Name()] = r })
 	}
 	for name := range q.names.all() {
-		if r := lookup(q.now.binding, q.typ, name); r != nil {
+		if r := q.now.binding.Get(q.typ, name); r != nil {
 			full[name] = r
 		}
 	}

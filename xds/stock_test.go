@@ -36,7 +36,7 @@ func (s *stock) sync(v view) {
 	all := map[resourcev3.Type][]types.Resource{}
 	for t := range snapshot.NumTypes {
 		all[t.URL()] = nil
-		each(v.Binding, t, func(r *snapshot.Resource) {
+		v.All(t, func(r *snapshot.Resource) {
 			m, err := (&anypb.Any{TypeUrl: t.URL(), Value: r.Value()}).UnmarshalNew()
 			require.NoError(s.t, err)
 			all[t.URL()] = append(all[t.URL()], m)
@@ -173,7 +173,7 @@ func compare(t *testing.T, found *problems, mode protocol, ops []op) {
 func same(found *problems, step int, v view, ours, theirs *proxyModel) {
 	for typ := range snapshot.NumTypes {
 		for _, name := range universe {
-			if !ours.wants(typ, name) || (!isSet(typ) && lookup(v.Binding, typ, name) == nil) {
+			if !ours.wants(typ, name) || (!isSet(typ) && v.Get(typ, name) == nil) {
 				continue
 			}
 			if a, b := ours.have[typ][name], theirs.have[typ][name]; a != b {

@@ -200,7 +200,7 @@ func (s *stream) apart(t snapshot.Type, b *snapshot.Binding) *batch {
 		st.faults.queue = st.faults.queue[1:]
 		var group []*snapshot.Resource
 		for _, name := range names {
-			r := lookup(b, t, name)
+			r := b.Get(t, name)
 			if r == nil {
 				r = snapshot.Absent(t, name)
 			}

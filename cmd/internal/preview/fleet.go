@@ -23,6 +23,9 @@ type State struct {
 // layers are what one proxy is given, in parts that proxies share.
 type layers [3]*content
 
+// shared is a layer with what stands before it.
+type shared struct{ layer, near *snapshot.Layer }
+
 // content is one layer. Proxies that share a layer share its content.
 type content struct {
 	tenant    string
@@ -76,7 +79,7 @@ func StateOf(ctx context.Context, events []tenancy.Event, config tenancy.Config)
 	}()
 	publisher.Apply(events)
 	publisher.Synced()
-	seen := map[*snapshot.Layer]*content{}
+	seen := map[shared]*content{}
 	for _, p := range pods {
 		if err := s.attach(ctx, publisher, p, seen); err != nil {
 			return nil, err
@@ -96,17 +99,17 @@ func proxyOf(model *tenancy.Model, key tenancy.Key, pod *tenancy.Pod) (snapshot.
 	return snapshot.Proxy{Workload: w, Pod: key.Name}, ok
 }
 
-func (s *State) attach(ctx context.Context, publisher *snapshot.Publisher, p snapshot.Proxy, seen map[*snapshot.Layer]*content) error {
+func (s *State) attach(ctx context.Context, publisher *snapshot.Publisher, p snapshot.Proxy, seen map[shared]*content) error {
 	a := publisher.Attach(p)
 	defer a.Close()
 	for {
 		var got layers
 		if a.Read(func(b *snapshot.Binding) {
-			for i, layer := range b.Layers() {
-				if seen[layer] == nil {
-					seen[layer] = contentOf(b.Tenant, layer)
+			for i, part := range []shared{{b.View, b.Near}, {b.Listeners, nil}, {b.Workload, nil}} {
+				if seen[part] == nil {
+					seen[part] = contentOf(b.Tenant, part)
 				}
-				got[i] = seen[layer]
+				got[i] = seen[part]
 			}
 		}) {
 			s.proxies[p.Workload.Namespace+"/"+p.Pod] = got
@@ -120,10 +123,12 @@ func (s *State) attach(ctx context.Context, publisher *snapshot.Publisher, p sna
 	}
 }
 
-func contentOf(tenant string, layer *snapshot.Layer) *content {
+func contentOf(tenant string, part shared) *content {
 	c := &content{tenant: tenant, resources: map[resource]*snapshot.Resource{}}
 	for t := range snapshot.NumTypes {
-		layer.All(t, func(r *snapshot.Resource) { c.resources[resource{t, r.Name()}] = r })
+		for _, layer := range []*snapshot.Layer{part.layer, part.near} {
+			layer.All(t, func(r *snapshot.Resource) { c.resources[resource{t, r.Name()}] = r })
+		}
 	}
 	return c
 }
