@@ -18,4 +18,7 @@
 //     deny-all if it is a decision.
 //  6. A layer exists only while a stream reads it or has read it lately; what
 //     an event costs depends on who sees it, never on the size of the mesh.
+//  7. Where a proxy is changes its assignments and nothing else, and only those
+//     of services with endpoints for single zones or nodes: they stand in
+//     Binding.Near. Nodes count within a tenant alone.
 package snapshot

@@ -144,19 +144,19 @@ func (p *Publisher) claimsNear(a assigned, at tenancy.Place) *Resource {
 		p.log.Error("endpoints are not sorted by place", "service", spec.Key, "port", some.Port, "err", err)
 		return nil
 	}
-	if a.port.near == nil {
-		a.port.near = map[tenancy.Place]*Resource{}
-	}
 	a.port.near[by] = r
 	return r
 }
 
 // nearLeft are the assignments of a port's last state that are good still.
 func nearLeft(last *builtPort, port *tenancy.PortSpec) map[tenancy.Place]*Resource {
-	if last == nil || len(last.near) == 0 {
+	if port.Nearby == nil {
 		return nil
 	}
-	left := make(map[tenancy.Place]*Resource, len(last.near))
+	left := map[tenancy.Place]*Resource{}
+	if last == nil {
+		return left
+	}
 	for by, r := range last.near {
 		if now, ok := port.Nearby[by]; ok && slices.Equal(now, last.spec.Nearby[by]) {
 			left[by] = r

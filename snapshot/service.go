@@ -25,7 +25,7 @@ type builtPort struct {
 	// until one asks.
 	open *Resource
 	// near are the assignments for those who use some endpoints alone, as far as
-	// anybody asked, by what decides it.
+	// anybody asked, by what decides it; nil where there are none.
 	near map[tenancy.Place]*Resource
 }
 
@@ -113,7 +113,7 @@ func (p *Publisher) openly(s *tenancy.ServiceSpec, b *builtPort) *builtPort {
 		}
 		b.open = r
 	}
-	return &builtPort{spec: b.spec, cluster: b.open, claims: b.claims, hosts: b.hosts, open: b.open}
+	return &builtPort{spec: b.spec, cluster: b.open, claims: b.claims, hosts: b.hosts, near: b.near, open: b.open}
 }
 
 // sameCluster reports whether clusters and hosts of both specs are equal:

@@ -47,7 +47,9 @@ type EnvoyConfig struct {
 	At Addresses
 	// StatsPrefixes are prefixes of metrics to keep beside the usual ones.
 	StatsPrefixes []string
-	// Wrap goes before Envoy's command line, such as ip netns exec NAME. Then
+	// Args go behind Envoy's command line.
+	Args []string
+	// Wrap goes before it, such as ip netns exec NAME. Then
 	// Dial reaches its admin address; nil is the usual way.
 	Wrap []string
 	Dial dialFunc
@@ -85,6 +87,7 @@ func StartEnvoy(ctx context.Context, config EnvoyConfig) (*Envoy, error) {
 	args := bootstrap.Process{Concurrency: 1, DrainTime: drainTime}.Args()
 	e.argv = append(append([]string{}, config.Wrap...), config.Binary)
 	e.argv = append(append(e.argv, args...), "--log-level", "warning", "--admin-address-path", e.adminFile())
+	e.argv = append(e.argv, config.Args...)
 	return e, e.Restart(ctx)
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/stretchr/testify/require"
 
 	"bailiwick.dev/bailiwick/cmd/internal/mesh"
@@ -20,6 +21,7 @@ func TestSameBytes(t *testing.T) {
 	for name, path := range map[string][]string{
 		"demo":       {"deploy", "demo"},
 		"golden":     {"cmd", "internal", "e2e", "testdata", "mesh"},
+		"zones":      {"cmd", "internal", "e2e", "testdata", "zones"},
 		"dual stack": {"cmd", "internal", "e2e", "netns", "testdata", "objects"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -46,6 +48,10 @@ func TestSameBytes(t *testing.T) {
 					return differ(first[i].holds(), second[i].holds())
 				})
 				require.Greater(t, len(first[i].holds()), 5, "%v", who)
+			}
+			if name == "zones" {
+				assignment := resourcev3.EndpointType + " near.acme-shop.svc.cluster.local:8080"
+				require.NotEqual(t, first[0].holds()[assignment], first[1].holds()[assignment], "places matter")
 			}
 			until(ctx, t, "both hold the same", func() error {
 				one, err := files.Dump(ctx, "/dump")
