@@ -2,6 +2,7 @@ package tenancy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -27,8 +28,8 @@ type endings struct {
 	soon, over alarms[*ending]
 }
 
-// endOf is when an object ends, zero for never.
-func endOf(o Object) time.Time {
+// EndOf is when an object ends by what it says itself, zero for never.
+func EndOf(o Object) time.Time {
 	at := int64(0)
 	switch o := o.(type) {
 	case *ServiceGrant:
@@ -73,7 +74,7 @@ func (m *Model) timed(ev Event) Event {
 		m.ends.over.cancel(old.untilOver)
 		delete(m.ends.byRef, ev.Ref)
 	}
-	at := endOf(ev.Object)
+	at := EndOf(ev.Object)
 	if ev.Object == nil || at.IsZero() {
 		return ev
 	}
@@ -157,4 +158,25 @@ func (m *Model) endProblems(ref Ref) []Problem {
 		return []Problem{{Reason: ReasonExpired, Field: "spec.expiresAt", Message: fmt.Sprintf("ended at %s: it is as if it were not there", when)}}
 	}
 	return []Problem{{Reason: ReasonExpiringSoon, Field: "spec.expiresAt", Message: "ends at " + when}}
+}
+
+// End is when an object ends, and whether it has; zero for never.
+func (m *Model) End(ref Ref) (at time.Time, over bool) {
+	if e := m.ends.byRef[ref]; e != nil {
+		return e.at, e.over
+	}
+	return time.Time{}, false
+}
+
+// Ended are the objects of a kind and namespace that have ended, as they were,
+// sorted by name.
+func (m *Model) Ended(kind Kind, namespace string) []Event {
+	var found []Event
+	for ref, e := range m.ends.byRef {
+		if sp := m.active(namespace); ref.Kind == kind && ref.Key.Namespace == namespace && e.over && (namespace == "" || sp != nil && sp.source == ref.Key.Source) {
+			found = append(found, e.event)
+		}
+	}
+	slices.SortFunc(found, func(a, b Event) int { return a.Ref.Key.compare(b.Ref.Key) })
+	return found
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,8 +23,8 @@ func newPreviewCommand() *cobra.Command {
 		Use:   "preview DIR",
 		Short: "Say what a change would do before it is applied",
 		Long: `Preview compares the objects as they are with those in DIR: which calls become
-allowed or denied, which clusters appear in or vanish from proxies, and which
-proxies are sent how much. It builds both with the server's own builders and
+allowed or denied, which clusters appear in or vanish from proxies, which proxies
+are sent how much, and what of the change ends by itself. It builds both with the server's own builders and
 applies nothing. Every Pod that could have a proxy is taken to have one.
 
 With --config-dir, DIR is what would stand there instead. With --kubeconfig, DIR is
@@ -74,6 +75,7 @@ func (a *askFlags) preview(cmd *cobra.Command, dir string) error {
 		return err
 	}
 	diff := preview.Compare(was, now)
+	diff.Ends = preview.Ends(before.events, events, time.Now())
 	if a.output == "json" {
 		err = printJSON(cmd.OutOrStdout(), diff)
 	} else {

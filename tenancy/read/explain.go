@@ -70,6 +70,8 @@ type Answer struct {
 	// Unknown is what the asker may not read: what the verdict would need or,
 	// where there is one, policies that may have been looked at beside Looked.
 	Unknown []string `json:"unknown,omitempty"`
+	// Ends says what of all that the answer rests on ends, and when.
+	Ends []string `json:"ends,omitempty"`
 	// Change says what to write to have it otherwise.
 	Change []string `json:"change,omitempty"`
 }
@@ -104,6 +106,7 @@ func (r *Reader) Explain(q Question) Answer {
 	_, somebody := r.model.Resolve(q.From)
 	if found && somebody && r.sees(q.From.Namespace, key, q.Port) {
 		a.Visible = Visible
+		r.endingSight(&a, q, key)
 	}
 	switch {
 	case a.Visible == Visible && r.plain(q.From.Namespace, key, q.Port):
@@ -155,6 +158,9 @@ func (r *Reader) request(q Question, missing string) []string {
 	if asked := r.model.RequestsFor(q.From.Namespace, q.Namespace, q.Service, q.Port); len(asked) > 0 {
 		return []string{fmt.Sprintf("ServiceRequest %s/%s asks for it: %s", q.From.Namespace, asked[0].Key.Name, missing)}
 	}
+	if was, ok := r.endedRequest(q); ok {
+		return []string{was + "; then " + missing}
+	}
 	return []string{fmt.Sprintf("write a ServiceRequest in namespace %s: to {namespace: %s, service: %s, ports: [%d]}; then %s",
 		q.From.Namespace, q.Namespace, q.Service, q.Port, missing)}
 }
@@ -201,6 +207,9 @@ func (r *Reader) grant(q Question, key tenancy.Key, tenant string) []string {
 		q.Namespace, tenant, q.From.Namespace, q.Service, q.Port)
 	if !reads {
 		return []string{ask, missing}
+	}
+	if was, ok := r.endedGrant(q); ok {
+		ask = was
 	}
 	given := r.model.GrantsFor(key, q.Port, q.From.Namespace)
 	if len(given) == 0 {

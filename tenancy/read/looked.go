@@ -21,6 +21,7 @@ func (r *Reader) looked(a *Answer, pod tenancy.Backend, d policy.Decision, looks
 		l.At = r.placeOf(look.Policy, pod.Pod.Source)
 		if look.Why == policy.Decided {
 			a.At = l.At
+			r.endingPolicy(a, look.Policy, pod.Pod.Source)
 		}
 		a.Looked = append(a.Looked, l)
 		judged[one{l.Policy, l.Action}] = true
@@ -32,6 +33,7 @@ func (r *Reader) looked(a *Answer, pod tenancy.Backend, d policy.Decision, looks
 			a.Looked = append(a.Looked, l)
 		}
 	}
+	r.ended(a, pod)
 	if r.scope.namespace != "" {
 		a.Unknown = append(a.Unknown, "may not read policies for all of the tenant that have no rule for this port")
 	}
@@ -65,16 +67,27 @@ func named(policy string) string {
 	return policy
 }
 
-// placeOf is where a policy stands. Those of the platform are its own to find.
-func (r *Reader) placeOf(policy, source string) string {
+// refOf is the object that rules name so. Those of the platform are its own to find.
+func (r *Reader) refOf(policy, source string) (tenancy.Ref, bool) {
 	namespace, name, _ := strings.Cut(policy, "/")
-	switch {
-	case namespace != "*":
-		return r.place(tenancy.Ref{Kind: tenancy.KindAccessPolicy, Key: tenancy.Key{Source: source, Namespace: namespace, Name: name}})
-	case r.scope.platform:
-		return r.place(tenancy.Ref{Kind: tenancy.KindClusterAccessPolicy, Key: tenancy.Key{Source: source, Name: name}})
-	default:
-		return ""
+	if namespace != "*" {
+		return tenancy.Ref{Kind: tenancy.KindAccessPolicy, Key: tenancy.Key{Source: source, Namespace: namespace, Name: name}}, true
+	}
+	return tenancy.Ref{Kind: tenancy.KindClusterAccessPolicy, Key: tenancy.Key{Source: source, Name: name}}, r.scope.platform
+}
+
+// placeOf is where a policy stands, if that is the asker's to know.
+func (r *Reader) placeOf(policy, source string) string {
+	if ref, ok := r.refOf(policy, source); ok {
+		return r.place(ref)
+	}
+	return ""
+}
+
+// endingPolicy notes when the policy that decided ends.
+func (r *Reader) endingPolicy(a *Answer, policy, source string) {
+	if ref, ok := r.refOf(policy, source); ok && r.mayRead(ref) {
+		r.ending(a, "policy "+named(policy), ref)
 	}
 }
 

@@ -26,6 +26,9 @@ func (a Answer) Text(w io.Writer) error {
 		by += " (" + a.At + ")"
 	}
 	row("decided by", by)
+	for _, end := range a.Ends {
+		row("ends", end)
+	}
 	for _, u := range a.Unknown {
 		row("unknown", u)
 	}

@@ -163,7 +163,9 @@ type ExplainResponse struct {
 	// may have been looked at.
 	Unknown []string `protobuf:"bytes,9,rep,name=unknown,proto3" json:"unknown,omitempty"`
 	// What to write to have it otherwise.
-	Change        []string `protobuf:"bytes,10,rep,name=change,proto3" json:"change,omitempty"`
+	Change []string `protobuf:"bytes,10,rep,name=change,proto3" json:"change,omitempty"`
+	// What of all that the answer rests on ends, and when.
+	Ends          []string `protobuf:"bytes,11,rep,name=ends,proto3" json:"ends,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -264,6 +266,13 @@ func (x *ExplainResponse) GetUnknown() []string {
 func (x *ExplainResponse) GetChange() []string {
 	if x != nil {
 		return x.Change
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetEnds() []string {
+	if x != nil {
+		return x.Ends
 	}
 	return nil
 }
@@ -831,7 +840,7 @@ const file_xds_ask_ask_proto_rawDesc = "" +
 	" \x01(\tR\x06claims\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x02\n" +
 	"\x0fExplainResponse\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
@@ -843,7 +852,8 @@ const file_xds_ask_ask_proto_rawDesc = "" +
 	"\x06looked\x18\b \x03(\v2\x18.bailiwick.ask.v1.LookedR\x06looked\x12\x18\n" +
 	"\aunknown\x18\t \x03(\tR\aunknown\x12\x16\n" +
 	"\x06change\x18\n" +
-	" \x03(\tR\x06change\"R\n" +
+	" \x03(\tR\x06change\x12\x12\n" +
+	"\x04ends\x18\v \x03(\tR\x04ends\"R\n" +
 	"\x06Looked\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x18\n" +

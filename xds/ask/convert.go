@@ -67,7 +67,7 @@ func questionOf(m *ExplainRequest) (read.Question, error) {
 func responseOf(a read.Answer) *ExplainResponse {
 	m := &ExplainResponse{
 		From: a.From, To: a.To, Request: a.Request, Verdict: a.Verdict, Visible: a.Visible, Why: a.Why, By: a.By,
-		Unknown: a.Unknown, Change: a.Change,
+		Unknown: a.Unknown, Change: a.Change, Ends: a.Ends,
 	}
 	for _, l := range a.Looked {
 		m.Looked = append(m.Looked, &Looked{Policy: l.Policy, Action: l.Action, Outcome: l.Outcome})
@@ -78,7 +78,7 @@ func responseOf(a read.Answer) *ExplainResponse {
 func answerOf(m *ExplainResponse) read.Answer {
 	a := read.Answer{
 		From: m.GetFrom(), To: m.GetTo(), Request: m.GetRequest(), Verdict: m.GetVerdict(), Visible: m.GetVisible(), Why: m.GetWhy(), By: m.GetBy(),
-		Unknown: m.GetUnknown(), Change: m.GetChange(),
+		Unknown: m.GetUnknown(), Change: m.GetChange(), Ends: m.GetEnds(),
 	}
 	for _, l := range m.GetLooked() {
 		a.Looked = append(a.Looked, read.Looked{Policy: l.GetPolicy(), Action: l.GetAction(), Outcome: l.GetOutcome()})

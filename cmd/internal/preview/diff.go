@@ -26,6 +26,8 @@ type Diff struct {
 	Gone    []string `json:"gone"`
 	// Bytes are those of all resources that are sent to Touched.
 	Bytes int `json:"bytes"`
+	// Ends are for the caller of Compare to fill in.
+	Ends []End `json:"ends"`
 }
 
 // Call is a cell of the matrix that says something else.
@@ -60,7 +62,7 @@ type Proxy struct {
 
 // Compare tells what changes between two states.
 func Compare(before, after *State) Diff {
-	d := Diff{Calls: calls(before.Matrix, after.Matrix), Clusters: []Cluster{}, Touched: []Proxy{}, Came: []string{}, Gone: []string{}, Proxies: len(after.proxies)}
+	d := Diff{Calls: calls(before.Matrix, after.Matrix), Clusters: []Cluster{}, Ends: []End{}, Touched: []Proxy{}, Came: []string{}, Gone: []string{}, Proxies: len(after.proxies)}
 	type pair struct{ a, b *content }
 	known := map[pair]Proxy{}
 	views := map[string][2]layers{}
@@ -199,6 +201,16 @@ func (d Diff) Text(w io.Writer) error {
 	}
 	for _, name := range d.Gone {
 		fmt.Fprintf(t, "- %s\n", name)
+	}
+	if len(d.Ends) > 0 {
+		fmt.Fprintf(t, "\nends: %s\n", count(len(d.Ends), "object", "objects"))
+	}
+	for _, e := range d.Ends {
+		word := "ends"
+		if e.Over {
+			word = "has ended"
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", e.Object, word, e.At)
 	}
 	return t.Flush()
 }
