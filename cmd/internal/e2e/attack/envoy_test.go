@@ -133,6 +133,11 @@ func nearNames(w *world) {
 		cert := w.certificate("acme.example", "spiffe://acme.example/ns/"+id, identity.IssueOptions{AnyID: true})
 		require.Contains(w.t, []int{0, http.StatusForbidden}, w.code(cert, to), id)
 	}
+	// web of globex-web is let in by its very name.
+	w.untilCode(w.certificate("globex.example", globexWeb, identity.IssueOptions{}), to, http.StatusOK)
+	for _, id := range []string{globexWeb + "2", globexWeb + "-x", globexWeb + ".x", globexWeb + "/x", globexWeb[:len(globexWeb)-1], strings.Replace(globexWeb, "/sa/", "/sa/x", 1)} {
+		require.Contains(w.t, []int{0, http.StatusForbidden}, w.code(w.certificate("globex.example", id, identity.IssueOptions{AnyID: true}), to), id)
+	}
 	for _, id := range []string{"spiffe://acme.example.evil/ns/acme-shop/sa/web", "spiffe://xacme.example/ns/acme-shop/sa/web", "spiffe://acme/ns/acme-shop/sa/web", "https://acme.example/ns/acme-shop/sa/web"} {
 		cert := w.certificate("acme.example", id, identity.IssueOptions{AnyID: true})
 		require.Contains(w.t, []int{0, http.StatusForbidden}, w.code(cert, to), id)
