@@ -362,16 +362,10 @@ func (s *stream) send(t snapshot.Type, b *body, search bool, event time.Time) er
 	return nil
 }
 
-// hand gives a response to the transport. Of a client that owes answers it may take
-// long.
+// hand gives a response to the transport, which may take as long as the client
+// pleases.
 func (s *stream) hand(m *message) error {
-	waiting := 0
-	for t := range s.types {
-		waiting += s.types[t].unacked
-	}
-	if waiting >= unread/2 {
-		s.srv.crew.wait()
-		defer s.srv.crew.resume()
-	}
+	s.srv.crew.sends()
+	defer s.srv.crew.sent()
 	return s.wire.send(m)
 }

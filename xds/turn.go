@@ -204,22 +204,27 @@ func (s *stream) arm() {
 	}
 }
 
-// crew are the goroutines that have streams which have something to do: no more
-// of them at a time than helps, and none when there is nothing. A turn that may
-// have to wait for its client is not counted.
+// crew are the goroutines that have streams which have something to do, and none
+// when there is nothing. There are no more than most, but that a few are always not
+// with the transport: a client that does not read, whatever it says that it has
+// read, keeps those who write to it waiting, and nobody else.
 type crew struct {
-	most int
+	most, free int
 
-	mu     sync.Mutex
-	queue  []*stream // guarded by mu
-	active int       // guarded by mu
+	mu      sync.Mutex
+	queue   []*stream // guarded by mu
+	active  int       // guarded by mu
+	sending int       // of the active; guarded by mu
 }
 
 // crewPerCore is how many turns run at a time for each core: so many that one long
 // turn, or a few, do not hold up the others.
 const crewPerCore = 8
 
-func newCrew() *crew { return &crew{most: crewPerCore * runtime.GOMAXPROCS(0)} }
+func newCrew() *crew {
+	cores := runtime.GOMAXPROCS(0)
+	return &crew{most: crewPerCore * cores, free: cores}
+}
 
 func (c *crew) add(s *stream) {
 	c.mu.Lock()
@@ -230,7 +235,7 @@ func (c *crew) add(s *stream) {
 
 // hire starts one more goroutine if that may be. The caller holds mu.
 func (c *crew) hire() {
-	if len(c.queue) > 0 && c.active < c.most {
+	if len(c.queue) > 0 && (c.active < c.most || c.active-c.sending < c.free) {
 		c.active++
 		go c.run()
 	}
@@ -240,7 +245,7 @@ func (c *crew) hire() {
 func (c *crew) run() {
 	for {
 		c.mu.Lock()
-		if len(c.queue) == 0 || c.active > c.most {
+		if len(c.queue) == 0 || c.active > c.most && c.active-c.sending > c.free {
 			c.active--
 			c.mu.Unlock()
 			return
@@ -255,16 +260,16 @@ func (c *crew) run() {
 	}
 }
 
-// wait marks a turn that may have to wait for its client, until resume.
-func (c *crew) wait() {
+// sends marks a turn that may have to wait for its client, until sent.
+func (c *crew) sends() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.active--
+	c.sending++
 	c.hire()
 }
 
-func (c *crew) resume() {
+func (c *crew) sent() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.active++
+	c.sending--
 }

@@ -3,7 +3,6 @@ package xds
 import (
 	"bytes"
 	"runtime"
-	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -12,23 +11,29 @@ import (
 	"bailiwick.dev/bailiwick/snapshot"
 )
 
-// More clients than the crew has goroutines do not read, and others are served.
+// More clients than the crew has goroutines do not read, and others are served,
+// whether or not those say that they have read everything.
 func TestClientsThatDoNotReadHoldUpNobody(t *testing.T) {
-	large := strings.Repeat("x", unread*3/4)
-	v := newView("acme").set(res(snapshot.Route, "r", large), res(snapshot.Route, "s", "0"))
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, v)
-		w.srv.crew.most = 2
-		for range 5 {
-			c := w.open(delta)
-			require.Len(t, c.subscribe(snapshot.Route, "r"), 1)
-			c.gate = make(chan struct{}) // it neither reads nor answers from now on
-		}
-		other := w.open(delta)
-		other.ack(other.subscribe(snapshot.Route, "s")...)
-		v.set(res(snapshot.Route, "r", large+"y"), res(snapshot.Route, "s", "1"))
-		require.Equal(t, []string{"route [s=1] -[]"}, show(other.take()))
-	})
+	for _, lies := range []bool{false, true} {
+		v := newView("acme").set(res(snapshot.Route, "r", "0"), res(snapshot.Route, "s", "0"))
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, v)
+			w.srv.crew.most, w.srv.crew.free = 2, 1
+			for range 5 {
+				c := w.open(delta)
+				first := c.subscribe(snapshot.Route, "r")
+				require.Len(t, first, 1)
+				if lies {
+					c.ack(first...)
+				}
+				c.gate = make(chan struct{}) // it reads nothing from now on
+			}
+			other := w.open(delta)
+			other.ack(other.subscribe(snapshot.Route, "s")...)
+			v.set(res(snapshot.Route, "r", "1"), res(snapshot.Route, "s", "1"))
+			require.Equal(t, []string{"route [s=1] -[]"}, show(other.take()))
+		})
+	}
 }
 
 // A stream with nothing to do is the goroutine that waits for its requests.

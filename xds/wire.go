@@ -15,15 +15,12 @@ type wire interface {
 	// recv blocks until a request arrives or the stream is over.
 	recv() (*request, error)
 	// send hands a response to the transport; it blocks while the client has not
-	// read [unread] bytes of what it was sent.
+	// read what it was sent before.
 	send(*message) error
 	// end ends the stream with the status of an error, from a goroutine that is not
 	// its own; recv returns then.
 	end(error)
 }
-
-// unread is how many bytes gRPC takes of a stream before a client has read any.
-const unread = 64 << 10
 
 // grpcWire is the wire of an RPC.
 type grpcWire struct {
