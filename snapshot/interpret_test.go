@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -290,6 +291,39 @@ func requireNames(t *testing.T, p policy.Port, c reference.Caller, r policy.Requ
 	require.Equal(t, strings.Join(slices.Compact(names), ","), got, "%+v %+v\n%+v", c, r, p)
 }
 
+// issue gives a drawn port the issuers that its rules speak about, and says
+// whether it asks for tokens, as the Model does.
+func issue(p *policy.Port, issuers map[string]issuer) {
+	p.TokenRequired, p.TokenEnforced = p.TokenRequired && p.HTTP, false
+	enforced := false
+	for _, r := range p.Rules {
+		enforced = enforced || r.Match.Provider != "" && !r.Observe && r.Action != policy.Audit
+	}
+	p.TokenRequired, p.TokenEnforced = p.TokenRequired && enforced, enforced
+	for _, name := range []string{"idp", "other"} {
+		if slices.ContainsFunc(p.Rules, func(r policy.Rule) bool { return r.Match.Provider == name }) {
+			p.Providers = append(p.Providers, policy.Provider{Name: name, Issuer: "https://" + name, Audiences: []string{"shop"}, JWKS: issuers[name].jwks()})
+		}
+	}
+}
+
+// answer is what a proxy has to say to a request: a token of an issuer that no
+// rule speaks about is none, and a bad one where rules are enforced.
+func answer(p policy.Port, c reference.Caller, r policy.Request) int {
+	shown := r.Token != nil
+	if shown && !slices.ContainsFunc(p.Providers, func(known policy.Provider) bool { return known.Name == r.Token.Provider }) {
+		r.Token = nil
+	}
+	decided := reference.Judge(p, c, r)
+	switch {
+	case p.TokenEnforced && shown && r.Token == nil, decided.By == policy.ByNoToken:
+		return http.StatusUnauthorized
+	case decided.Allowed:
+		return http.StatusOK
+	}
+	return http.StatusForbidden
+}
+
 // TestEnvoyIsTheFourthJudge asks a real Envoy about drawn policies and requests.
 func TestEnvoyIsTheFourthJudge(t *testing.T) {
 	envoyBinary(t)
@@ -297,7 +331,8 @@ func TestEnvoyIsTheFourthJudge(t *testing.T) {
 	pod, app, _ := testHosts()
 	f := newFiles(t, ca.acme, "spiffe://acme.example/ns/acme-shop/sa/orders")
 	w := workloadSpec(t)
-	w.Ports = nil
+	w.Tokens, w.Ports = true, nil
+	issuers := map[string]issuer{"idp": newIssuer(t), "other": newIssuer(t)}
 	type asked struct {
 		port uint16
 		c    reference.Caller
@@ -309,17 +344,18 @@ func TestEnvoyIsTheFourthJudge(t *testing.T) {
 	})
 	const each = 10
 	gen := rapid.Custom(func(t *rapid.T) []any {
-		p := reference.AnyPort(t, false)
+		p := reference.AnyPort(t, true)
 		p.HTTP, p.Permissive = true, false
 		out := []any{p}
 		for range each {
-			out = append(out, rapid.SampledFrom(callers).Draw(t, "caller"), reference.AnyRequest(t, false))
+			out = append(out, rapid.SampledFrom(callers).Draw(t, "caller"), reference.AnyRequest(t, true))
 		}
 		return out
 	})
 	for i := range soak(500) / each {
 		drawn, port := gen.Example(i), uint16(8100+i)
 		p := drawn[0].(policy.Port)
+		issue(&p, issuers)
 		w.Ports = append(w.Ports, portOf(p, port))
 		serveHTTP(t, netip.AddrPortFrom(app, port))
 		for n := range each {
@@ -332,7 +368,7 @@ func TestEnvoyIsTheFourthJudge(t *testing.T) {
 	e := f.start()
 	require.Len(t, e.names()["dynamic_listeners"], len(w.Ports))
 	clients := map[string]*http.Client{}
-	count := map[int]int{}
+	count, byToken := map[int]int{}, 0
 	for _, one := range all {
 		if clients[one.c.ID] == nil {
 			authority := ca.acme
@@ -341,17 +377,27 @@ func TestEnvoyIsTheFourthJudge(t *testing.T) {
 			}
 			clients[one.c.ID] = h2Client(t, ca.cert(authority, one.c.ID, identity.IssueOptions{}))
 		}
-		got, _, err := status(clients[one.c.ID], netip.AddrPortFrom(pod, one.port), one.r)
-		require.NoError(t, err)
-		p := w.Ports[one.port-8100].Policy
-		want := http.StatusForbidden
-		if reference.Judge(p, one.c, one.r).Allowed {
-			want = http.StatusOK
+		p, r := w.Ports[one.port-8100].Policy, one.r
+		if r.Token != nil {
+			r.Headers = maps.Clone(r.Headers)
+			if r.Headers == nil {
+				r.Headers = map[string]string{}
+			}
+			claims := maps.Clone(r.Token.Claims)
+			claims["iss"] = "https://" + r.Token.Provider
+			r.Headers["authorization"] = "Bearer " + issuers[r.Token.Provider].token(claims)
 		}
-		require.Equal(t, want, got, "%+v %+v\n%+v", one.c, one.r, p)
+		got, _, err := status(clients[one.c.ID], netip.AddrPortFrom(pod, one.port), r)
+		require.NoError(t, err)
+		require.Equal(t, answer(p, one.c, one.r), got, "%+v %+v\n%+v", one.c, one.r, p)
 		count[got]++
+		if got == 200 && one.r.Token != nil && slices.ContainsFunc(p.Rules, func(r policy.Rule) bool { return r.Match.Provider == one.r.Token.Provider }) {
+			byToken++
+		}
 	}
-	require.Greater(t, count[200], soak(500)/20, "the cases must hold both answers")
+	require.Greater(t, count[200], soak(500)/20, "the cases must hold all answers")
 	require.Greater(t, count[403], soak(500)/20)
+	require.Positive(t, count[401])
+	require.Positive(t, byToken)
 	t.Logf("%v", count)
 }

@@ -306,7 +306,11 @@ func (y *yard) encodings(t *testing.T) {
 		"/admin": 403, "/admin/": 403, "/admin/x": 403, "/admin?x": 403, "//admin": 403, "/./admin": 403, "/a/../admin": 403, "/%61dmin": 403,
 		"/admin;x=1": 403, "/admin;x=1/y": 403, "/;x/admin": 403, "/a/..;/admin": 403, "/a/..%3Bx/admin": 403, "/%2e/admin": 403, "/a/%2e%2e/admin": 403, "/a/..%2fadmin": 400, "/admin%2fx": 400,
 		"/admin%5cx": 400, "/admin?\xff": 400, "/t/1/x": 403, "/t/1;a/x;b/": 403, "/t/1/x?\xff\xfe": 400,
-		"/administrator": 200, "/ADMIN": 200, "/x/admin": 200, "/t/x": 200, "/t/1/2/x": 200, "/%2561dmin": 200,
+		"http://orders/admin": 403, "http://orders//x/../admin": 403, "HTTP://other/admin": 403, "admin": 400, "/#/../admin": 400, "/admin#x": 400, "/admin%23": 200, "/admin%3f": 200,
+		"/admin%00": 400, "/a/..%00/admin": 400, "/%00/../admin": 400, "/%c0%afadmin": 200, "/x/..%c0%afadmin": 200, "/%c0%ae%c0%ae/admin": 200,
+		"\\admin": 400, "/\\admin": 403, "/x/..\\admin": 403, "/x/\\../admin": 200, "/admin/.": 403, "/admin/../admin": 403, "/x/../../admin": 403, "/admin/..": 200, "/x/%252e%252e/admin": 200,
+		"/.;/admin": 403, "/admin%20": 200, "/admin.": 200, "/admin.json": 200, "/admin/%2e%2e/x": 200, "/admin%2f..%2fx": 400, "/%5cadmin": 400, "/admin//": 403, "/admin/%3bx": 403, "/t/1/x/": 403, "/t//1/x": 403,
+		"/t/%2e/1/x": 403, "/t/1/x%3Fy": 200, "/administrator": 200, "/ADMIN": 200, "/x/admin": 200, "/t/x": 200, "/t/1/2/x": 200, "/%2561dmin": 200,
 	}
 	for target, want := range fixed {
 		code, _ := w.get(target)
