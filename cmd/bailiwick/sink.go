@@ -12,7 +12,7 @@ import (
 )
 
 // sink hands what the source says to the feed, and what is wrong with it to the
-// log. One goroutine, that of the source, calls it.
+// log. The source calls it, one call at a time.
 type sink struct {
 	feed  *feed
 	fresh *freshness

@@ -77,12 +77,18 @@ func (k *kind) ask(ctx context.Context) error {
 		return err
 	}
 	sortKeys(before) // they become events
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	ends := err != nil || meta.DeletionTimestamp != nil
-	meant := !ends && (k.uid == "" || k.uid == string(meta.UID))
+	s.absorb(func() { k.decide(before, string(meta.UID), ends) })
+	return nil
+}
+
+// decide tells of removals whether they are meant: not if the CRD ends, or is not
+// the one that the objects came from. Source.mu is held.
+func (k *kind) decide(before []tenancy.Key, uid string, ends bool) {
+	s := k.source
+	meant := !ends && (k.uid == "" || k.uid == uid)
 	if !ends {
-		k.uid = string(meta.UID)
+		k.uid = uid
 	}
 	n := 0
 	for _, key := range before {
@@ -99,11 +105,9 @@ func (k *kind) ask(ctx context.Context) error {
 	case n == 0:
 	case meant:
 		k.taken = false
-		s.notify()
 	case !k.taken:
 		k.taken = true
 		s.cfg.Logger.Error("objects went with the CRD of their kind: those whose removal would widen something stay honoured until they are back or it is confirmed",
 			"kind", k.info.Name)
 	}
-	return nil
 }

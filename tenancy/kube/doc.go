@@ -20,9 +20,10 @@
 //     object for what gives access). Our kinds are decoded as strictly as in
 //     files, so that a field which this version does not know refuses the object
 //     and never widens it.
-//  5. Nothing blocks a watch: what was not taken yet is gathered by object, and
-//     bounded by their number.
-//  6. Of an object nothing is kept but what the Model reads.
+//  5. Nothing blocks a watch: whoever reads a change hands it on; until all kinds
+//     were read changes are gathered by object, and bounded by their number.
+//  6. Of an object nothing is kept, and of the API server's own kinds nothing is
+//     decoded, but what the Model reads.
 //  7. Of statuses only what Tenants remember of namespaces is read, and handed out
 //     before anybody is served.
 package kube

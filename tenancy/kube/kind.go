@@ -47,6 +47,9 @@ type kind struct {
 	// read is set once all objects were read.
 	read  bool
 	state liveness
+	// replaced is closed by the Replace that ends the reading of a watch which
+	// began with all objects; nil if none waits for that.
+	replaced chan struct{}
 	// events and reads are counted for the metrics.
 	events, reads int
 	// doubtful are removals of which it is not known yet whether they are meant;
@@ -113,7 +116,7 @@ func (k *kind) listerWatcher() cache.ListerWatcher {
 				// up. After a while without one that has to be known.
 				return nil, apierrors.NewResourceExpired("the kind was out of reach")
 			}
-			w, err := k.endpoint.watch(ctx, o)
+			w, err := k.open(ctx, o, whole)
 			k.heard(ctx, err, err == nil && !whole)
 			switch {
 			case err != nil && !whole && !expired(err):
@@ -123,9 +126,31 @@ func (k *kind) listerWatcher() cache.ListerWatcher {
 			case err != nil:
 				return nil, err
 			}
-			return observe(w, k.ended), nil
+			return w, nil
 		},
 	}
+}
+
+// open begins a watch, which begins with all objects if it is whole.
+func (k *kind) open(ctx context.Context, o metav1.ListOptions, whole bool) (watch.Interface, error) {
+	if k.endpoint.stream == nil {
+		w, err := k.endpoint.watch(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		return observe(w, k.ended), nil
+	}
+	body, err := k.endpoint.stream(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if !whole {
+		return newStream(k, body, nil), nil
+	}
+	k.source.mu.Lock()
+	defer k.source.mu.Unlock()
+	k.replaced = make(chan struct{})
+	return newStream(k, body, k.replaced), nil
 }
 
 // heard notes an answer of the API server. Following tells that the watch is open
@@ -151,7 +176,6 @@ func (k *kind) heard(ctx context.Context, err error, following bool) {
 	case following:
 		k.state.followed()
 	}
-	s.notify()
 }
 
 // outOfReach reports whether the kind has been so for longer than watches usually
@@ -175,13 +199,11 @@ func (k *kind) ended() {
 // Add implements cache.ReflectorStore, for objects that are new or new to us.
 func (k *kind) Add(obj any) error {
 	item := k.convert(obj)
-	s := k.source
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k.events++
-	k.state.followed()
-	k.set(item)
-	s.notify()
+	k.source.absorb(func() {
+		k.events++
+		k.state.followed()
+		k.set(item)
+	})
 	return nil
 }
 
@@ -194,13 +216,11 @@ func (k *kind) Delete(obj any) error {
 	if !ok {
 		return nil
 	}
-	s := k.source
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k.events++
-	k.state.followed()
-	k.remove(k.key(meta))
-	s.notify()
+	k.source.absorb(func() {
+		k.events++
+		k.state.followed()
+		k.remove(k.key(meta))
+	})
 	return nil
 }
 
@@ -212,21 +232,23 @@ func (k *kind) Replace(list []any, _ string) error {
 		items[i] = k.convert(obj)
 		here[items[i].key] = struct{}{}
 	}
-	s := k.source
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k.reads++
-	k.state.followed()
-	k.state.unserved = false
-	for _, item := range items {
-		k.set(item)
-	}
-	for _, key := range k.missing(here) {
-		k.remove(key)
-	}
-	k.read = true
-	k.inquire() // whose objects these are
-	s.notify()
+	k.source.absorb(func() {
+		k.reads++
+		k.state.followed()
+		k.state.unserved = false
+		for _, item := range items {
+			k.set(item)
+		}
+		for _, key := range k.missing(here) {
+			k.remove(key)
+		}
+		k.read = true
+		k.inquire() // whose objects these are
+		if k.replaced != nil {
+			close(k.replaced)
+			k.replaced = nil
+		}
+	})
 	return nil
 }
 

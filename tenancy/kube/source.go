@@ -37,9 +37,9 @@ type Config struct {
 	Retry time.Duration
 }
 
-// Sink is who absorbs what a Source finds. Its methods are called by one
-// goroutine, that of [Source.Run], and must not block: they hand over to a
-// queue of their own and return.
+// Sink is who absorbs what a Source finds. Its methods are called by goroutines of
+// [Source.Run], one call at a time, and must not block: they hand over to a queue
+// of their own and return.
 type Sink interface {
 	// Apply is given what changed since the last call; the first is given all
 	// there is.
@@ -95,12 +95,15 @@ type Source struct {
 	cfg     Config
 	clients *clients
 	kinds   []*kind
-	// wake has room for one: there is something to take.
-	wake chan struct{}
+
+	// handing is held, before mu, while the sink is told something, so that it
+	// hears of all in order. sink is set by Run.
+	handing sync.Mutex
+	sink    Sink
 
 	// mu guards all below and the state of the kinds.
 	mu sync.Mutex
-	// queue are the changes that were not taken yet, in order of the first of
+	// queue are the changes that were not handed on yet, in order of the first of
 	// each object; queued is where an object stands in it.
 	queue  []tenancy.Event
 	queued map[tenancy.Ref]int
@@ -119,7 +122,7 @@ func New(cfg Config) (*Source, error) {
 	cfg.Tolerance = cmp.Or(cfg.Tolerance, 2*time.Second)
 	cfg.Absence = cmp.Or(cfg.Absence, 30*time.Second)
 	cfg.Retry = cmp.Or(cfg.Retry, 5*time.Second)
-	s := &Source{cfg: cfg, wake: make(chan struct{}, 1), queued: map[tenancy.Ref]int{}}
+	s := &Source{cfg: cfg, queued: map[tenancy.Ref]int{}}
 	clients, err := newClients(cfg.REST)
 	if err != nil {
 		return nil, err
@@ -144,7 +147,7 @@ func New(cfg Config) (*Source, error) {
 // happens to the API server ends it.
 func (s *Source) Run(ctx context.Context, sink Sink) error {
 	s.mu.Lock()
-	s.began = time.Now()
+	s.began, s.sink = time.Now(), sink
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -160,18 +163,30 @@ func (s *Source) Run(ctx context.Context, sink Sink) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.wake:
-			s.hand(sink)
 		case <-tick.C:
 			s.watchStaleness()
-			s.hand(sink)
-			s.say(sink)
+			s.handing.Lock()
+			s.hand()
+			s.say()
+			s.handing.Unlock()
 		}
 	}
 }
 
-// hand gives the sink what changed, once everything was read.
-func (s *Source) hand(sink Sink) {
+// absorb notes something of a kind, holding mu, and hands on what follows: the
+// goroutine that read a change of an object is the one that tells the sink.
+func (s *Source) absorb(note func()) {
+	s.handing.Lock()
+	defer s.handing.Unlock()
+	s.mu.Lock()
+	note()
+	s.mu.Unlock()
+	s.hand()
+}
+
+// hand gives the sink what changed, once everything was read. Source.handing is
+// held.
+func (s *Source) hand() {
 	s.mu.Lock()
 	first := !s.synced && s.complete()
 	s.synced = s.synced || first
@@ -182,16 +197,17 @@ func (s *Source) hand(sink Sink) {
 	}
 	s.mu.Unlock()
 	if len(events) > 0 {
-		sink.Apply(events)
+		s.sink.Apply(events)
 	}
 	if first {
-		s.say(sink)
-		sink.Synced()
+		s.say()
+		s.sink.Synced()
 	}
 }
 
-// say gives the sink the report if it may differ from the last.
-func (s *Source) say(sink Sink) {
+// say gives the sink the report if it may differ from the last. Source.handing is
+// held.
+func (s *Source) say() {
 	s.mu.Lock()
 	if !s.unsaid {
 		s.mu.Unlock()
@@ -200,7 +216,7 @@ func (s *Source) say(sink Sink) {
 	s.unsaid = false
 	r := s.report()
 	s.mu.Unlock()
-	sink.Report(r)
+	s.sink.Report(r)
 }
 
 // complete reports whether every kind was read. A kind that is not served is
@@ -224,12 +240,4 @@ func (s *Source) enqueue(ev tenancy.Event) {
 	}
 	s.queued[ev.Ref] = len(s.queue)
 	s.queue = append(s.queue, ev)
-}
-
-// notify wakes Run.
-func (s *Source) notify() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
 }
