@@ -131,3 +131,33 @@ func TestPreviewRefuses(t *testing.T) {
 	r = bailiwick(t, "preview", filepath.Join(dir, "nowhere"), "--config-dir", demoDir)
 	require.Equal(t, exitFailed, r.code)
 }
+
+// A service that comes to be called without mTLS, or with it again, is a change of
+// its cluster that is shown.
+func TestPreviewOfPlainDestinations(t *testing.T) {
+	dir := copyOfDemo(t)
+	change := func(path, from, to string) {
+		text, err := os.ReadFile(filepath.Join(dir, path))
+		require.NoError(t, err)
+		require.Contains(t, string(text), from)
+		writeFile(t, dir, path, strings.ReplaceAll(string(text), from, to))
+	}
+	tenants := regexp.MustCompile(`\n  trustDomain: [a-z]+\.example\n`)
+	text, err := os.ReadFile(filepath.Join(dir, "platform/tenants.yaml"))
+	require.NoError(t, err)
+	require.Regexp(t, tenants, string(text))
+	writeFile(t, dir, "platform/tenants.yaml", tenants.ReplaceAllString(string(text), "$0  tls: {plainDestinations: Allow}\n"))
+	change("platform/logs.yaml", "  - service: logs\n", "  - service: logs\n    plain: true\n")
+	change("tenants/acme/acme-shop/request-logs.yaml", "    service: logs\n", "    service: logs\n    plain: true\n")
+
+	const logs = "logs.platform.svc.cluster.local:8080"
+	_, d := previewed(t, demoDir, dir)
+	require.Equal(t, []preview.Cluster{{Namespace: "acme-shop", Name: logs, Changes: "plain"}}, d.Clusters)
+	_, d = previewed(t, dir, demoDir)
+	require.Equal(t, []preview.Cluster{{Namespace: "acme-shop", Name: logs, Changes: "mTLS"}}, d.Clusters)
+	r := bailiwick(t, "preview", dir, "--config-dir", demoDir, "--allow-loopback-endpoints")
+	require.Regexp(t, `~ in acme-shop +`+logs+` +is called without mTLS`, r.stdout)
+	r = bailiwick(t, "explain", "--config-dir", dir, "--allow-loopback-endpoints", "--from", "spiffe://acme.example/ns/acme-shop/sa/orders", "--to", "platform/logs:8080")
+	require.Zero(t, r.code)
+	require.Contains(t, r.stdout, "agree that the service is plain")
+}

@@ -52,16 +52,19 @@ func (a *askFlags) whoami(cmd *cobra.Command) error {
 
 func whoamiText(out io.Writer, w read.Whoami) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	duration := func(d time.Duration) string {
+	duration := func(d time.Duration, none string) string {
 		if d == 0 {
-			return "the server's default"
+			return none
 		}
 		return d.String()
 	}
+	const standard, unbounded = "the server's default", "no bound"
 	for _, row := range [][2]string{
 		{"tenant", w.Tenant}, {"trust domain", w.TrustDomain}, {"namespaces", strings.Join(w.Namespaces, ", ")},
 		{"outbound policy", w.Outbound}, {"visibility", w.Visibility}, {"default action", w.DefaultAction}, {"TLS minimum", w.TLSMinimum},
-		{"debounce quiet", duration(w.Quiet)}, {"debounce max", duration(w.Max)},
+		{"TLS peers", w.Peers}, {"plain destinations", w.PlainDestinations},
+		{"connections end after", duration(w.MaxConnectionAge, unbounded)}, {"streams end after", duration(w.MaxStreamAge, unbounded)},
+		{"debounce quiet", duration(w.Quiet, standard)}, {"debounce max", duration(w.Max, standard)},
 	} {
 		fmt.Fprintf(t, "%s\t%s\n", row[0], row[1])
 	}

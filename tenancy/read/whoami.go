@@ -16,6 +16,12 @@ type Whoami struct {
 	Visibility    string `json:"visibility"`
 	DefaultAction string `json:"defaultAction"`
 	TLSMinimum    string `json:"tlsMinimum"`
+	// Peers and PlainDestinations say what may go below mTLS.
+	Peers             string `json:"tlsPeers"`
+	PlainDestinations string `json:"plainDestinations"`
+	// MaxConnectionAge and MaxStreamAge bound what is open; 0 is no bound.
+	MaxConnectionAge time.Duration `json:"maxConnectionAge"`
+	MaxStreamAge     time.Duration `json:"maxStreamAge"`
 	// Quiet and Max are the tenant's debounce; 0 is the server's default.
 	Quiet time.Duration `json:"debounceQuiet"`
 	Max   time.Duration `json:"debounceMax"`
@@ -42,6 +48,13 @@ func (r *Reader) Whoami() (Whoami, bool) {
 	w := Whoami{
 		Tenant: s.Name, TrustDomain: s.TrustDomain, Namespaces: r.namespaces(),
 		Outbound: "RegistryOnly", Visibility: "Tenant", DefaultAction: "Deny", TLSMinimum: "1.2", Quiet: s.Quiet, Max: s.Max,
+		Peers: "Strict", PlainDestinations: "Deny", MaxConnectionAge: t.MaxConnectionAge, MaxStreamAge: t.MaxStreamAge,
+	}
+	if t.Permissive {
+		w.Peers = "Permissive"
+	}
+	if t.Plain {
+		w.PlainDestinations = "Allow"
 	}
 	if t.Outbound == tenancy.AllowAny {
 		w.Outbound = "AllowAny"

@@ -653,11 +653,16 @@ type WhoamiResponse struct {
 	DefaultAction  string                 `protobuf:"bytes,6,opt,name=default_action,json=defaultAction,proto3" json:"default_action,omitempty"`
 	TlsMinimum     string                 `protobuf:"bytes,7,opt,name=tls_minimum,json=tlsMinimum,proto3" json:"tls_minimum,omitempty"`
 	// Milliseconds.
-	DebounceQuietMs int64    `protobuf:"varint,8,opt,name=debounce_quiet_ms,json=debounceQuietMs,proto3" json:"debounce_quiet_ms,omitempty"`
-	DebounceMaxMs   int64    `protobuf:"varint,9,opt,name=debounce_max_ms,json=debounceMaxMs,proto3" json:"debounce_max_ms,omitempty"`
-	Limits          []*Limit `protobuf:"bytes,10,rep,name=limits,proto3" json:"limits,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	DebounceQuietMs   int64    `protobuf:"varint,8,opt,name=debounce_quiet_ms,json=debounceQuietMs,proto3" json:"debounce_quiet_ms,omitempty"`
+	DebounceMaxMs     int64    `protobuf:"varint,9,opt,name=debounce_max_ms,json=debounceMaxMs,proto3" json:"debounce_max_ms,omitempty"`
+	Limits            []*Limit `protobuf:"bytes,10,rep,name=limits,proto3" json:"limits,omitempty"`
+	TlsPeers          string   `protobuf:"bytes,11,opt,name=tls_peers,json=tlsPeers,proto3" json:"tls_peers,omitempty"`
+	PlainDestinations string   `protobuf:"bytes,12,opt,name=plain_destinations,json=plainDestinations,proto3" json:"plain_destinations,omitempty"`
+	// Milliseconds; 0 is no bound.
+	MaxConnectionAgeMs int64 `protobuf:"varint,13,opt,name=max_connection_age_ms,json=maxConnectionAgeMs,proto3" json:"max_connection_age_ms,omitempty"`
+	MaxStreamAgeMs     int64 `protobuf:"varint,14,opt,name=max_stream_age_ms,json=maxStreamAgeMs,proto3" json:"max_stream_age_ms,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *WhoamiResponse) Reset() {
@@ -758,6 +763,34 @@ func (x *WhoamiResponse) GetLimits() []*Limit {
 		return x.Limits
 	}
 	return nil
+}
+
+func (x *WhoamiResponse) GetTlsPeers() string {
+	if x != nil {
+		return x.TlsPeers
+	}
+	return ""
+}
+
+func (x *WhoamiResponse) GetPlainDestinations() string {
+	if x != nil {
+		return x.PlainDestinations
+	}
+	return ""
+}
+
+func (x *WhoamiResponse) GetMaxConnectionAgeMs() int64 {
+	if x != nil {
+		return x.MaxConnectionAgeMs
+	}
+	return 0
+}
+
+func (x *WhoamiResponse) GetMaxStreamAgeMs() int64 {
+	if x != nil {
+		return x.MaxStreamAgeMs
+	}
+	return 0
 }
 
 type Limit struct {
@@ -874,7 +907,7 @@ const file_xds_ask_ask_proto_rawDesc = "" +
 	"\x04port\x18\x04 \x01(\rR\x04port\"\x1b\n" +
 	"\x03Row\x12\x14\n" +
 	"\x05cells\x18\x01 \x03(\tR\x05cells\"\x0f\n" +
-	"\rWhoamiRequest\"\x81\x03\n" +
+	"\rWhoamiRequest\"\xab\x04\n" +
 	"\x0eWhoamiResponse\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12!\n" +
 	"\ftrust_domain\x18\x02 \x01(\tR\vtrustDomain\x12\x1e\n" +
@@ -891,7 +924,11 @@ const file_xds_ask_ask_proto_rawDesc = "" +
 	"\x11debounce_quiet_ms\x18\b \x01(\x03R\x0fdebounceQuietMs\x12&\n" +
 	"\x0fdebounce_max_ms\x18\t \x01(\x03R\rdebounceMaxMs\x12/\n" +
 	"\x06limits\x18\n" +
-	" \x03(\v2\x17.bailiwick.ask.v1.LimitR\x06limits\"C\n" +
+	" \x03(\v2\x17.bailiwick.ask.v1.LimitR\x06limits\x12\x1b\n" +
+	"\ttls_peers\x18\v \x01(\tR\btlsPeers\x12-\n" +
+	"\x12plain_destinations\x18\f \x01(\tR\x11plainDestinations\x121\n" +
+	"\x15max_connection_age_ms\x18\r \x01(\x03R\x12maxConnectionAgeMs\x12)\n" +
+	"\x11max_stream_age_ms\x18\x0e \x01(\x03R\x0emaxStreamAgeMs\"C\n" +
 	"\x05Limit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04used\x18\x02 \x01(\x03R\x04used\x12\x12\n" +

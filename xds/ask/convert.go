@@ -125,6 +125,7 @@ func whoamiResponse(w read.Whoami) *WhoamiResponse {
 	m := &WhoamiResponse{
 		Tenant: w.Tenant, TrustDomain: w.TrustDomain, Namespaces: w.Namespaces, OutboundPolicy: w.Outbound, Visibility: w.Visibility,
 		DefaultAction: w.DefaultAction, TlsMinimum: w.TLSMinimum, DebounceQuietMs: w.Quiet.Milliseconds(), DebounceMaxMs: w.Max.Milliseconds(),
+		TlsPeers: w.Peers, PlainDestinations: w.PlainDestinations, MaxConnectionAgeMs: w.MaxConnectionAge.Milliseconds(), MaxStreamAgeMs: w.MaxStreamAge.Milliseconds(),
 	}
 	for _, l := range w.Limits {
 		m.Limits = append(m.Limits, &Limit{Name: l.Name, Used: int64(l.Used), Most: int64(l.Most)})
@@ -137,6 +138,8 @@ func whoamiOf(m *WhoamiResponse) read.Whoami {
 		Tenant: m.GetTenant(), TrustDomain: m.GetTrustDomain(), Namespaces: m.GetNamespaces(), Outbound: m.GetOutboundPolicy(), Visibility: m.GetVisibility(),
 		DefaultAction: m.GetDefaultAction(), TLSMinimum: m.GetTlsMinimum(),
 		Quiet: time.Duration(m.GetDebounceQuietMs()) * time.Millisecond, Max: time.Duration(m.GetDebounceMaxMs()) * time.Millisecond,
+		Peers: m.GetTlsPeers(), PlainDestinations: m.GetPlainDestinations(),
+		MaxConnectionAge: time.Duration(m.GetMaxConnectionAgeMs()) * time.Millisecond, MaxStreamAge: time.Duration(m.GetMaxStreamAgeMs()) * time.Millisecond,
 	}
 	for _, l := range m.GetLimits() {
 		w.Limits = append(w.Limits, read.Limit{Name: l.GetName(), Used: int(l.GetUsed()), Most: int(l.GetMost())})

@@ -61,7 +61,11 @@ func send(ctx context.Context, by roundTripper, method, url string) (outcome, er
 	// What an application may try to pass for.
 	req.Header.Set(mesh.PeerHeader, "spiffe://acme.example/ns/forged/sa/forged")
 	req.Header.Set("X_Bailiwick_Peer", "spiffe://acme.example/ns/forged/sa/forged")
-	resp, err := by.RoundTrip(req)
+	return sent(by.RoundTrip(req))
+}
+
+// sent reads the answer to a request.
+func sent(resp *http.Response, err error) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}

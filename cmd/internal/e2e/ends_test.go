@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +68,7 @@ func TestEndsReachEnvoy(t *testing.T) {
 // and whoever was revoked does not come back.
 func TestOpenConnectionsEndWithinTheBound(t *testing.T) {
 	f := newFixture(t)
-	f.tenantSpec("connections: {maxConnectionAge: 4s}")
+	f.tenantSpec("connections: {maxConnectionAge: 4s, maxStreamAge: 4s}")
 	f.serve()
 	require.NoError(t, f.server.WaitReady(f.ctx))
 	f.start(shopWeb, shopOrders)
@@ -89,10 +90,25 @@ func TestOpenConnectionsEndWithinTheBound(t *testing.T) {
 		open[port] = direct
 		require.NoError(t, through.Close())
 	}
+	streamed := make(chan string, 1)
+	body, more := io.Pipe() // the application answers at its end, which does not come
+	t.Cleanup(func() { _ = more.Close() })
+	stream := f.open(f.certificate(web), orders, 8080)
+	request, err := http.NewRequestWithContext(f.ctx, http.MethodGet, stream.url, body)
+	require.NoError(t, err)
+	go func() { streamed <- told(sent(stream.conn.RoundTrip(request))) }() // ends with the stream, or the test's patience
+	f.until("the stream is open", func() error {
+		if n := f.stat(orders, "http.inbound_8080.downstream_rq_active"); n != 1 {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
 	policies := f.read("tenants/acme/policies.yaml")
 	const rule = "ports: [2525, 6379]"
 	require.Contains(t, policies, rule)
-	f.write("tenants/acme/policies.yaml", strings.Replace(policies, rule, "ports: [2526]", 1))
+	const reads = "methods: [GET]"
+	require.Contains(t, policies, reads)
+	f.write("tenants/acme/policies.yaml", strings.NewReplacer(rule, "ports: [2526]", reads, "methods: [HEAD]").Replace(policies))
 	for port, conn := range open {
 		f.until(fmt.Sprintf("port %d takes nobody new", port), func() error {
 			fresh, err := f.dialDirect(f.certificate(web), orders, port)
@@ -111,13 +127,22 @@ func TestOpenConnectionsEndWithinTheBound(t *testing.T) {
 		require.False(t, errors.As(err, &late) && late.Timeout(), "the connection to port %d was left open", port)
 		require.Empty(t, got)
 	}
-	stats, err := orders.envoy.Stats(f.ctx)
-	require.NoError(t, err)
+	f.untilGet(web, "http://orders:8080/", forbidden)
+	require.NotRegexp(t, "^200", <-streamed, "the stream ends before the application has answered")
+	require.NotZero(t, f.stat(orders, "http.inbound_8080.downstream_rq_max_duration_reached"), "it ended for another reason")
 	for port := range open {
-		ended := fmt.Sprintf("tcp.inbound_%d.max_downstream_connection_duration", port)
-		require.Contains(t, stats, ended)
-		require.NotZero(t, stats[ended], "it ended for another reason")
+		require.NotZero(t, f.stat(orders, fmt.Sprintf("tcp.inbound_%d.max_downstream_connection_duration", port)), "it ended for another reason")
 	}
+}
+
+// stat is one of an Envoy's counters or gauges.
+func (f *fixture) stat(p *pod, name string) uint64 {
+	f.t.Helper()
+	stats, err := p.envoy.Stats(f.ctx)
+	require.NoError(f.t, err)
+	n, ok := stats[name]
+	require.True(f.t, ok, "%s has no %s", p.name, name)
+	return n
 }
 
 func (f *fixture) mustDialDirect(from, to *pod, port uint16) net.Conn {

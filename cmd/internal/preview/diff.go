@@ -49,6 +49,9 @@ type Cluster struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Appears   bool   `json:"appears"`
+	// Changes is set for one that stays and is called with mTLS now, or no longer:
+	// "mTLS" or "plain". Appears is not set then.
+	Changes string `json:"changes,omitempty"`
 }
 
 // Proxy is one that is touched.
@@ -98,12 +101,14 @@ func Compare(before, after *State) Diff {
 		was, now := views[namespace][0].clusters(), views[namespace][1].clusters()
 		for _, name := range now {
 			if _, ok := slices.BinarySearch(was, name); !ok {
-				d.Clusters = append(d.Clusters, Cluster{namespace, name, true})
+				d.Clusters = append(d.Clusters, Cluster{Namespace: namespace, Name: name, Appears: true})
+			} else if after := views[namespace][1].security(name); after != views[namespace][0].security(name) {
+				d.Clusters = append(d.Clusters, Cluster{Namespace: namespace, Name: name, Changes: after})
 			}
 		}
 		for _, name := range was {
 			if _, ok := slices.BinarySearch(now, name); !ok {
-				d.Clusters = append(d.Clusters, Cluster{namespace, name, false})
+				d.Clusters = append(d.Clusters, Cluster{Namespace: namespace, Name: name})
 			}
 		}
 	}
@@ -186,11 +191,17 @@ func (d Diff) Text(w io.Writer) error {
 	}
 	fmt.Fprintf(t, "\nclusters: %s\n", count(len(d.Clusters), "change", "changes"))
 	for _, c := range d.Clusters {
-		sign := "-"
-		if c.Appears {
+		sign, note := "-", ""
+		switch {
+		case c.Appears:
 			sign = "+"
+		case c.Changes != "":
+			sign, note = "~", "\tis called with "+c.Changes
+			if c.Changes == plain {
+				note = "\tis called without mTLS"
+			}
 		}
-		fmt.Fprintf(t, "%s in %s\t%s\n", sign, c.Namespace, c.Name)
+		fmt.Fprintf(t, "%s in %s\t%s%s\n", sign, c.Namespace, c.Name, note)
 	}
 	fmt.Fprintf(t, "\nproxies: %d of %d are sent %d bytes\n", len(d.Touched), d.Proxies-len(d.Came), d.Bytes)
 	for _, p := range d.Touched {

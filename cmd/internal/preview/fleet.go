@@ -144,3 +144,18 @@ func (l layers) clusters() []string {
 	slices.Sort(names)
 	return names
 }
+
+// What security says.
+const (
+	mutual = "mTLS"
+	plain  = "plain"
+)
+
+// security is how a cluster of the view is called: with mTLS it needs a bundle.
+func (l layers) security(cluster string) string {
+	r := l[0].resources[resource{snapshot.Cluster, cluster}]
+	if r != nil && slices.ContainsFunc(r.Children(), func(c snapshot.Child) bool { return c.Type == snapshot.Secret }) {
+		return mutual
+	}
+	return plain
+}
