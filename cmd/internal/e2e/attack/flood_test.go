@@ -159,6 +159,31 @@ func bigTenant(w *world) {
 	w.said(victim)
 	// Per change of its own a handful of messages, whatever the others do.
 	require.LessOrEqual(w.t, len(victim.Log())-messages, 3*6+1)
+	ownWindow(w)
+}
+
+// ownWindow has acme use up its immediate builds, so that what it changes next is
+// gathered for long: the victim's change is there while acme's is not.
+func ownWindow(w *world) {
+	w.renew([]string{"--debounce-quiet", "25s", "--debounce-max", "25s"})
+	victim, attacker := w.proxy(adsclient.Delta, globexWeb, options{}), w.proxy(adsclient.Delta, acmeInside, options{})
+	const last = 12
+	for i := range last + 1 {
+		absorbed := w.metric("bailiwick_snapshot_events_total")
+		w.write("tenants/acme/tick.yaml", fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: tick%d, namespace: acme-web}\nspec: {clusterIP: None, ports: [{name: http, port: 80}]}\n", i))
+		w.until("the change is absorbed", func() error {
+			if w.metric("bailiwick_snapshot_events_total") == absorbed {
+				return fmt.Errorf("it is not")
+			}
+			return nil
+		})
+	}
+	w.write("tenants/globex/more.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: more, namespace: globex-web}\nspec: {clusterIP: None, ports: [{name: http, port: 80}]}\n")
+	require.NoError(w.t, victim.Wait(w.bounded(), func(v adsclient.View) bool {
+		return v.Has(snapshot.Cluster.URL(), "more.globex-web.svc.cluster.local:80")
+	}))
+	w.said(attacker) // whatever was on its way is there
+	require.NotContains(w.t, attacker.Names(snapshot.Cluster.URL()), fmt.Sprintf("tick%d.acme-web.svc.cluster.local:80", last), "nothing was gathered: it shows nothing")
 }
 
 func ackFlood(w *world) {
@@ -254,8 +279,9 @@ func rudeConnections(w *world) {
 			require.False(w.t, err != nil && strings.Contains(err.Error(), "timeout"), "garbage is put up with")
 		}
 	}
-	for range 200 {
-		dial() // says nothing, until the cleanup
+	silent := make([]net.Conn, 200)
+	for i := range silent {
+		silent[i] = dial() // and says nothing
 	}
 	// A tenant: resets and settings as fast as they can be written.
 	config := w.tls(acmeInside, options{})
@@ -281,6 +307,10 @@ func rudeConnections(w *world) {
 		_ = conn.Close()
 	}
 	w.stillServed(before)
+	for _, conn := range silent {
+		_, err := io.Copy(io.Discard, conn)
+		require.False(w.t, err != nil && strings.Contains(err.Error(), "timeout"), "who says nothing is put up with")
+	}
 	w.until("all is forgotten", func() error {
 		if now := w.heap(); now-base > 2*slack {
 			return fmt.Errorf("%.0f bytes more", now-base)
