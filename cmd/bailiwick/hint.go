@@ -25,6 +25,8 @@ func (w *world) hints(list []*object.Error) {
 			near = object.Nearest(e.Namespace, w.model.NamespacesOf(tenant))
 		} else if strings.HasPrefix(e.Message, tenancy.ReasonNotAvailable+": ") {
 			near = w.nearService(e, objects[[3]string{e.Kind, e.Namespace, e.Name}])
+		} else if strings.HasPrefix(e.Message, tenancy.ReasonNoProvider+": ") {
+			near = w.nearProvider(e, objects[[3]string{e.Kind, e.Namespace, e.Name}])
 		}
 		if near != "" {
 			e.Message += ", did you mean " + near + "?"
@@ -77,6 +79,26 @@ func (w *world) nearService(e *object.Error, o tenancy.Object) string {
 		return ""
 	}
 	return namespace + "/" + near
+}
+
+// nearProvider is the issuer of the policy's own tenant that a rule was meant to
+// name.
+func (w *world) nearProvider(e *object.Error, o tenancy.Object) string {
+	var index int
+	p, ok := o.(*tenancy.AccessPolicy)
+	if _, err := fmt.Sscanf(e.Field, "spec.rules[%d].jwt.provider", &index); err != nil || !ok || index >= len(p.Rules) || p.Rules[index].Token == nil {
+		return ""
+	}
+	tenant, _ := w.model.TenantOf(e.Namespace)
+	var known []string
+	for _, ev := range w.events {
+		if t, ok := ev.Object.(*tenancy.Tenant); ok && ev.Ref.Key.Name == tenant {
+			for _, provider := range t.Providers {
+				known = append(known, provider.Name)
+			}
+		}
+	}
+	return object.Nearest(p.Rules[index].Token.Provider, known)
 }
 
 func (w *world) servicesIn(namespace string) (names []string) {

@@ -242,7 +242,7 @@ func notOneOf(p *problems, at *field.Path, got string, want ...string) {
 		p.add(at, "required: one of %s", strings.Join(want, ", "))
 		return
 	}
-	p.add(at, "%s is none of %s", quote(got), strings.Join(want, ", "))
+	p.add(at, "%s is none of %s%s", quote(got), strings.Join(want, ", "), suggest(got, want))
 }
 
 // size checks the length of a list that is not left out.

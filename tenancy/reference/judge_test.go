@@ -98,7 +98,7 @@ func TestOrderOfJudgement(t *testing.T) {
 // there, and Observed tells what would be if it were enforced.
 func TestObservingChangesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := AnyPort(t, false)
+		p := AnyPort(t, true)
 		without, enforced := p, p
 		without.Rules = slices.DeleteFunc(slices.Clone(p.Rules), func(r policy.Rule) bool { return r.Observe || r.Action == policy.Audit })
 		without.AllowObserved = ""
@@ -108,7 +108,7 @@ func TestObservingChangesNothing(t *testing.T) {
 			enforced.Rules[i].Observe = false
 		}
 		enforced.AllowSelected = p.AllowSelected || p.AllowObserved != ""
-		r := AnyRequest(t, false)
+		r := AnyRequest(t, true)
 		for _, c := range Callers() {
 			require.Equal(t, Judge(enforced, c, r), decide(p.Observed(), c, r))
 		}
