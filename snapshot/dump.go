@@ -3,8 +3,12 @@ package snapshot
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"bailiwick.dev/bailiwick/tenancy"
 )
@@ -48,6 +52,10 @@ type ResourceDump struct {
 	Version string   `json:"version"`
 	Bytes   int      `json:"bytes"`
 	Origins []string `json:"origins,omitempty"`
+	// Content is the resource as an Any in protobuf's JSON, where it was asked for.
+	Content json.RawMessage `json:"content,omitempty"`
+
+	resource *Resource
 }
 
 // Dump describes all layers as they are now, sorted. It waits for the
@@ -100,7 +108,7 @@ func dump(of resources, out []ResourceDump) []ResourceDump {
 	start := len(out)
 	for t := range NumTypes {
 		of.All(t, func(r *Resource) {
-			rd := ResourceDump{Type: t.String(), Name: r.name, Version: r.version, Bytes: len(r.frame)}
+			rd := ResourceDump{Type: t.String(), Name: r.name, Version: r.version, Bytes: len(r.frame), resource: r}
 			for _, o := range r.origins {
 				rd.Origins = append(rd.Origins, OriginString(o))
 			}
@@ -111,6 +119,16 @@ func dump(of resources, out []ResourceDump) []ResourceDump {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
 	})
 	return out
+}
+
+// content writes the resource down.
+func (d *ResourceDump) content() error {
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(&anypb.Any{TypeUrl: d.resource.typ.URL(), Value: d.resource.Value()})
+	if err != nil {
+		return fmt.Errorf("write %s %s as JSON: %w", d.Type, d.Name, err)
+	}
+	d.Content = text
+	return nil
 }
 
 // OriginString names an object as "Kind namespace/name", for logs and dumps.

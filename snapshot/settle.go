@@ -53,17 +53,44 @@ type ProxyDump struct {
 	Resources []ResourceDump `json:"resources"`
 }
 
+// Wanted says what of a proxy's resources to describe.
+type Wanted struct {
+	// Type and Name leave out all others; empty is any.
+	Type, Name string
+	// Contents asks for what is in them, too.
+	Contents bool
+}
+
 // DumpPod describes, as Dump does, what is given to the streams that say that
 // they are a Pod's: one entry for each of them.
-func (p *Publisher) DumpPod(ctx context.Context, namespace, pod string) ([]ProxyDump, error) {
+func (p *Publisher) DumpPod(ctx context.Context, namespace, pod string, want Wanted) ([]ProxyDump, error) {
 	out := make(chan []ProxyDump, 1)
 	p.in.put(func() { p.in.calls = append(p.in.calls, func() { out <- p.dumpPod(namespace, pod) }) })
 	select {
 	case d := <-out:
-		return d, nil
+		return d, want.apply(d)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the publisher: %w", ctx.Err())
 	}
+}
+
+// apply is not the publisher's work: resources do not change.
+func (w *Wanted) apply(dumps []ProxyDump) error {
+	for i := range dumps {
+		d := &dumps[i]
+		d.Resources = slices.DeleteFunc(d.Resources, func(r ResourceDump) bool {
+			return (w.Type != "" && w.Type != r.Type) || (w.Name != "" && w.Name != r.Name)
+		})
+		for j := range d.Resources {
+			if !w.Contents {
+				continue
+			}
+			if err := d.Resources[j].content(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (p *Publisher) dumpPod(namespace, pod string) []ProxyDump {

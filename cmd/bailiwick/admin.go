@@ -137,7 +137,9 @@ func (s *server) adminHandler() http.Handler {
 			return p.Namespace != r.PathValue("namespace") || p.Pod != r.PathValue("pod")
 		})
 		var err error
-		d.Given, err = s.publisher.DumpPod(ctx, r.PathValue("namespace"), r.PathValue("pod"))
+		d.Given, err = s.publisher.DumpPod(ctx, r.PathValue("namespace"), r.PathValue("pod"), snapshot.Wanted{
+			Type: r.FormValue("type"), Name: r.FormValue("name"), Contents: r.FormValue("contents") != "",
+		})
 		return d, err
 	}))
 	mux.HandleFunc("GET /status", answer(func(ctx context.Context, _ *http.Request) (any, error) { return s.statuses(ctx) }))

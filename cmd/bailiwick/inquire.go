@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -149,62 +148,6 @@ func age(d time.Duration) string {
 		return fmt.Sprintf("%dh", int(d.Hours()))
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
-}
-
-func newDumpCommand() *cobra.Command {
-	var a inquiry
-	cmd := &cobra.Command{
-		Use:   "dump NAMESPACE/POD",
-		Short: "Show what a server gives to a proxy",
-		Long: `Dump asks the admin address of a running server what it gives to the proxies of a
-Pod: each resource with its version and the objects that it was made from, and
-what the proxy refused, with its own words.`,
-		Example: "  bailiwick dump acme-web/web-0 --admin-address 127.0.0.1:18002",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.check(cmd); err != nil {
-				return err
-			}
-			namespace, pod, ok := strings.Cut(args[0], "/")
-			if !ok || namespace == "" || pod == "" {
-				return usagef("%q: expected NAMESPACE/POD, as bailiwick proxies lists them", args[0])
-			}
-			var d proxyDump
-			path := "/proxies/" + url.PathEscape(namespace) + "/" + url.PathEscape(pod)
-			done, err := a.do(cmd.Context(), http.MethodGet, path, cmd.OutOrStdout(), &d)
-			if err != nil {
-				return err
-			}
-			if len(d.Given) == 0 {
-				return fmt.Errorf("no proxy of %s is connected to this server", args[0])
-			}
-			if done {
-				return nil
-			}
-			return printDump(cmd.OutOrStdout(), d)
-		},
-	}
-	a.flags(cmd)
-	return cmd
-}
-
-func printDump(w io.Writer, d proxyDump) error {
-	if err := printProxies(w, d.Streams, time.Now()); err != nil {
-		return err
-	}
-	t := table(w)
-	for _, g := range d.Given {
-		fmt.Fprintf(t, "\nTYPE\tRESOURCE\tVERSION\tBYTES\tMADE FROM\n")
-		for _, r := range g.Resources {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", r.Type, r.Name, r.Version, r.Bytes, strings.Join(r.Origins, ", "))
-		}
-	}
-	for _, p := range d.Streams {
-		for _, r := range p.Refused {
-			fmt.Fprintf(t, "\nREFUSED %s %s %s\t%s\n", r.Type, r.Resource, strings.Join(r.Parts, ","), r.Detail)
-		}
-	}
-	return t.Flush()
 }
 
 func newStatusCommand() *cobra.Command {

@@ -123,6 +123,8 @@ func TestStatusSaysWhatBecomesOfObjects(t *testing.T) {
 	require.Equal(t, 0, dump.code, dump.stderr)
 	require.Contains(t, dump.stdout, "AccessPolicy globex-shop/globex-shop-orders-policy")
 	require.Contains(t, dump.stdout, "kanary-of-a-liar", "the platform reads what it said")
+	require.NotContains(t, dump.stdout, "@type")
+	f.dumpsContents()
 	none := run(t, nil, "dump", "globex-shop/absent", "--admin-address", f.server.Admin.String())
 	require.Equal(t, 1, none.code)
 
@@ -232,4 +234,47 @@ func TestRemovalsAreHeldUntilConfirmed(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// dumpsContents: the platform reads what is in the resources of a proxy, all or
+// some, and it is what the proxy holds.
+func (f *fixture) dumpsContents() {
+	f.t.Helper()
+	ask := func(args ...string) ended {
+		f.t.Helper()
+		return run(f.t, nil, append([]string{"dump", shopOrders, "--admin-address", f.server.Admin.String()}, args...)...)
+	}
+	type dumped struct {
+		Given []struct {
+			Resources []struct {
+				Type, Name string
+				Content    map[string]any
+			}
+		}
+	}
+	all := ask("--contents", "-o", "json")
+	require.Equal(f.t, 0, all.code, all.stderr)
+	var d dumped
+	require.NoError(f.t, json.Unmarshal([]byte(all.stdout), &d))
+	types := map[string]int{}
+	for _, r := range d.Given[0].Resources {
+		require.NotEmpty(f.t, r.Content["@type"], "%s %s", r.Type, r.Name)
+		types[r.Type]++
+	}
+	require.Len(f.t, types, 6, "of every type")
+	require.NotContains(f.t, all.stdout, "PRIVATE KEY")
+
+	const name = "orders.acme-shop.svc.cluster.local:8080"
+	some := ask("--contents", "--type", "cluster", "--name", name, "-o", "json")
+	require.Equal(f.t, 0, some.code, some.stderr)
+	d = dumped{}
+	require.NoError(f.t, json.Unmarshal([]byte(some.stdout), &d))
+	require.Len(f.t, d.Given[0].Resources, 1)
+	require.Equal(f.t, "type.googleapis.com/envoy.config.cluster.v3.Cluster", d.Given[0].Resources[0].Content["@type"])
+	require.Equal(f.t, name, d.Given[0].Resources[0].Content["name"])
+	text := ask("--contents", "--type", "endpoint")
+	require.Equal(f.t, 0, text.code, text.stderr)
+	require.Contains(f.t, text.stdout, "\n  \"@type\": \"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment\"")
+	require.NotContains(f.t, text.stdout, "config.cluster.v3")
+	require.Equal(f.t, 2, ask("--type", "clusters").code)
 }
