@@ -237,7 +237,7 @@ func TestPlacesShareAssignments(t *testing.T) {
 	d := r.settle()
 	require.Len(t, d.Views[0].Near, 1)
 	require.Equal(t, "a", d.Views[0].Near[0].Zone)
-	given, err := r.DumpPod(t.Context(), nsName(2), "s0-b")
+	given, err := r.DumpPod(t.Context(), nsName(2), "s0-b", Wanted{})
 	require.NoError(t, err)
 	require.Equal(t, "b", given[0].Zone)
 	require.Equal(t, "node-b", given[0].Node)

@@ -34,5 +34,9 @@
 //     but for what it refuses.
 //  9. While what is served is known to be behind, a client that says what it has
 //     is told nothing: it may come from a server that has taken away what this
-//     one would give back.
+//     one would give back. That holds back what this server knows to be revoked,
+//     too, be it one kind alone that is behind: of a client's RBAC it knows the
+//     version and not the content, so that it cannot tell what of its own would
+//     narrow it, and to deny all would end what works. Clients that were there
+//     before are told everything that is known, all the time.
 package xds
