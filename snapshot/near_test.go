@@ -255,23 +255,26 @@ func TestPlacesShareAssignments(t *testing.T) {
 // depend on where the proxies of another tenant are.
 func TestPlacesFollowTheModel(t *testing.T) {
 	const tenants, services = 2, 3
+	m := mesh{tenants: tenants, services: services}
+	r := start(t, m.zoned())
+	type client struct {
+		*Attachment
+		tenant int
+		pod    string
+	}
+	var clients []client
+	for i := range tenants {
+		for _, pod := range []string{"s0", "s0-b"} {
+			clients = append(clients, client{r.connectAs(i, 0, pod), i, pod})
+		}
+	}
 	rapid.Check(t, func(rt *rapid.T) {
-		r := start(t, mesh{tenants: tenants, services: services}.zoned())
 		reference := tenancy.NewModel(tenancy.Config{ClusterDomain: "cluster.local", TrustDomains: []string{"mesh.example"}})
-		for _, ev := range (mesh{tenants: tenants, services: services}).zoned() {
+		for _, ev := range m.zoned() {
 			reference.Apply(ev)
 		}
-		type client struct {
-			*Attachment
-			tenant int
-			pod    string
-		}
-		var clients []client
-		for i := range tenants {
-			for _, pod := range []string{"s0", "s0-b"} {
-				clients = append(clients, client{r.connectAs(i, 0, pod), i, pod})
-			}
-		}
+		r.Apply(m.zoned()) // as it was before the last script
+		r.settle()
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			tenant, svc := rapid.IntRange(0, tenants-1).Draw(rt, "tenant"), rapid.IntRange(0, services-1).Draw(rt, "service")
 			ev := spread(tenant, svc, rapid.Bool().Draw(rt, "hinted"), func(es *tenancy.EndpointSlice) {
@@ -304,9 +307,6 @@ func TestPlacesFollowTheModel(t *testing.T) {
 					require.Equal(rt, wants(reference, c.tenant, s, at), uses(t, c.Attachment, c.tenant, s), "%s of %d at %v, service %d", c.pod, c.tenant, at, s)
 				}
 			}
-		}
-		for _, c := range clients {
-			c.Close()
 		}
 	})
 }
