@@ -74,7 +74,7 @@ func leaves(path string, t reflect.Type, v reflect.Value, found func(path string
 
 // unmarked are the fields whose values are of a fixed set, or times.
 var unmarked = []string{
-	"Tenant.Spec.OutboundPolicy", "Tenant.Spec.Visibility", "Tenant.Spec.DefaultAction", "Tenant.Spec.TLS.MinimumVersion", "Tenant.Spec.TLS.Peers",
+	"Tenant.Spec.OutboundPolicy", "Tenant.Spec.Visibility", "Tenant.Spec.DefaultAction", "Tenant.Spec.TLS.MinimumVersion", "Tenant.Spec.TLS.Peers", "Tenant.Spec.TLS.PlainDestinations",
 	"Tenant.Spec.JWT.Providers.JWKSRefresh", "Tenant.Spec.Debounce.Quiet", "Tenant.Spec.Debounce.Max", "Tenant.Spec.Connections.MaxConnectionAge", "Tenant.Spec.Connections.MaxStreamAge",
 	"ServiceGrant.Spec.ExpiresAt", "ServiceRequest.Spec.ExpiresAt", "ClusterServiceGrant.Spec.ExpiresAt",
 	"AccessPolicy.Spec.Scope", "AccessPolicy.Spec.Action", "AccessPolicy.Spec.Mode", "AccessPolicy.Spec.ExpiresAt", "PeerTLS.Spec.Mode", "PeerTLS.Spec.Until",
