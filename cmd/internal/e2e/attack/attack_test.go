@@ -47,6 +47,8 @@ var attacks = []attack{
 	{"T25", "sidecar", "NACKs and ACKs without end", "ResourceExhausted", ackFlood},
 	{"T26", "tenant", "opens more streams than it may", "ResourceExhausted; others come in", streamFlood},
 	{"T27", "stranger", "sends garbage, stalls handshakes, resets streams", "a closed connection", rudeConnections},
+	{"T27", "sidecar", "does not read, reads by the byte, never answers, refuses without end", "buffers that are bounded and freed", rudeStreams},
+	{"T27", "stranger", "opens and drops connections without end", "nothing that stays", connectionStorm},
 	{"T28", "tenant", "writes invalid UTF-8", "an error of that object", invalidUTF8},
 	{"T29", "tenant", "writes objects that break builders", "an error of that object", brokenObjects},
 	{"T30", "tenant", "writes bombs of YAML and regular expressions", "an error of that object", bombs},

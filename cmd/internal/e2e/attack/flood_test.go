@@ -131,6 +131,7 @@ func (w *world) changesArrive() {
 		has(true)
 		w.remove(c.file)
 		has(false)
+		require.NoError(w.t, reader.Close())
 	}
 }
 
