@@ -90,12 +90,17 @@ func checkTree(m protoreflect.Message) error {
 	if err := checkRules(m.Interface()); err != nil {
 		return fmt.Errorf("%s: %w", m.Descriptor().Name(), err)
 	}
-	var err error
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		err = checkField(f, v)
-		return err == nil
-	})
-	return err
+	// Of fields only those that hold messages are looked at: Range would ask every
+	// one whether it is set, and most are numbers and names.
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		if f := fields.Get(i); f.Message() != nil && m.Has(f) {
+			if err := checkField(f, m.Get(f)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func checkField(f protoreflect.FieldDescriptor, v protoreflect.Value) error {
