@@ -213,6 +213,7 @@ func sourceScenario(ctx context.Context, r *run) error {
 	defer c.Stop()
 	return r.served(ctx, "kubernetes", ServerConfig{Shape: r.small, Kubeconfig: c.kubeconfig}, func(p *pair, name string) error {
 		p.kube = c
+		r.add(Figure{Case: name, Name: fmt.Sprintf("held by source and model, per object of %d", p.started.Objects), Unit: "bytes", P50: float64(p.started.Held) / float64(p.started.Objects)})
 		return errorsOr(p.endpoints(name), func() error { return p.services(name) })
 	})
 }

@@ -40,8 +40,10 @@ type ServerConfig struct {
 type Started struct {
 	Address string
 	Load    time.Duration
-	// Objects is how many there are.
+	// Objects is how many there are, Held the heap's bytes that source and model
+	// keep for them.
 	Objects int
+	Held    uint64
 }
 
 // Server is the child with our server.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
+	"runtime/metrics"
 
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -18,6 +20,7 @@ import (
 func (s *Server) follow(started *Started) error {
 	options := object.Options{AllowLoopback: true}
 	sink := &sink{publisher: s.publisher}
+	before := live()
 	began := now()
 	if s.config.Kubeconfig != "" {
 		config, err := clientcmd.BuildConfigFromFlags("", s.config.Kubeconfig)
@@ -39,7 +42,18 @@ func (s *Server) follow(started *Started) error {
 	<-s.publisher.Ready()
 	started.Load = now().since(began)
 	started.Objects = sink.objects
+	if after := live(); after > before {
+		started.Held = after - before
+	}
 	return nil
+}
+
+// live is what the heap holds after a collection.
+func live() uint64 {
+	runtime.GC()
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
 
 // sink hands a source's events over.
