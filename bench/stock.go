@@ -19,7 +19,6 @@ import (
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"bailiwick.dev/bailiwick/identity"
@@ -100,7 +99,7 @@ func (s *Stock) Start(config StockConfig, started *Started) error {
 		return err
 	}
 	// The transport is set up as ours is, so that only what is above it differs.
-	options := append(xds.Transport(), grpc.Creds(credentials.NewTLS(tlsConfig)))
+	options := append(xds.Transport(), grpc.Creds(xds.Credentials(tlsConfig)))
 	if s.bare != nil {
 		options = append(options, grpc.ForceServerCodecV2(bareCodec{}))
 	}

@@ -49,6 +49,9 @@ func ServerTLS(src Source, allowed []string) *tls.Config {
 	config.NextProtos = []string{"h2"}
 	// crypto/tls does not call VerifyPeerCertificate for a resumed session.
 	config.SessionTicketsDisabled = true
+	// Records that start small are for browsers: here nothing can be done with half
+	// a message, and each record is a system call.
+	config.DynamicRecordSizingDisabled = true
 	return config
 }
 

@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"bailiwick.dev/bailiwick/identity"
@@ -182,7 +181,7 @@ func orDefault[T int | int64 | time.Duration](v, def T) T {
 func (s *Server) GRPC(src identity.Source, trustDomains []string) *grpc.Server {
 	allowed := slices.Clone(trustDomains)
 	g := grpc.NewServer(append(Transport(),
-		grpc.Creds(credentials.NewTLS(identity.ServerTLS(src, allowed))),
+		grpc.Creds(Credentials(identity.ServerTLS(src, allowed))),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.StreamInterceptor(s.streamInterceptor(allowed)),
 		grpc.UnaryInterceptor(s.unaryInterceptor(allowed)),

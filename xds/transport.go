@@ -11,6 +11,9 @@ import (
 // before somebody has read them: HTTP/2's own default and the least that gRPC takes.
 const window = 64 << 10
 
+// writeBuffer is how many bytes gRPC collects before it writes.
+const writeBuffer = 64 << 10
+
 // Transport is how gRPC treats connections that are many, long and mostly silent.
 // bench gives it to the servers that it compares with ours.
 func Transport() []grpc.ServerOption {
@@ -24,6 +27,6 @@ func Transport() []grpc.ServerOption {
 		grpc.StaticConnWindowSize(window),
 		// None: TLS has one of its own.
 		grpc.ReadBufferSize(0),
-		grpc.WriteBufferSize(64 << 10),
+		grpc.WriteBufferSize(writeBuffer),
 	}
 }
