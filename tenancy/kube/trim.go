@@ -71,8 +71,8 @@ func kept() map[string]*keep {
 		"Service": pick(parts{1: meta}, 2),
 		// Containers, accounts, host network; phase and addresses.
 		"Pod": pick(parts{1: meta, 2: pick(parts{2: container, 20: container}, 8, 9, 11), 3: pick(nil, 1, 5, 6, 12, 16)}),
-		// Of an endpoint all but its deprecated topology and the node.
-		"EndpointSlice": pick(parts{1: meta, 2: pick(nil, 1, 2, 3, 4, 7, 8)}, 3, 4),
+		// Of an endpoint all but its deprecated topology.
+		"EndpointSlice": pick(parts{1: meta, 2: pick(nil, 1, 2, 3, 4, 6, 7, 8)}, 3, 4),
 	}
 	out := map[string]*keep{}
 	for name, k := range kinds {
