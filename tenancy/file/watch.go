@@ -99,12 +99,12 @@ func (f *follower) pass() bool {
 		f.sink.Apply(events)
 	}
 	if !f.told || !report.equal(f.last) {
-		f.told, f.last = true, report
 		f.sink.Report(report)
+		f.told, f.last = true, report // not before: if that panics it is told again
 	}
 	if report.Ready && !f.synced {
-		f.synced = true
 		f.sink.Synced()
+		f.synced = true
 	}
 	return again
 }
