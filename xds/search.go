@@ -76,6 +76,7 @@ func (s *search[T]) regroup() {
 	for k := range s.base {
 		if _, ok := present[k]; !ok {
 			delete(s.base, k)
+			s.baseDue = true // the client has it, and a try may be refused
 		}
 	}
 	for k := range s.refused {

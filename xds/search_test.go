@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"testing"
@@ -104,6 +105,41 @@ func TestBlindSearchTakesLittleAway(t *testing.T) {
 		}
 		if got := s.with(nil); len(got) != n-1 || !s.over() {
 			t.Fatalf("%d items at the end, over: %v", len(got), s.over())
+		}
+	})
+}
+
+// However the target changes while answers are awaited, what the client took last
+// is what the search ends with: nothing that is gone stays with it.
+func TestSearchTakesAwayWhatIsGone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		gen := rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) item {
+			return item{rapid.StringMatching(`[a-d]`).Draw(t, "key"), rapid.IntRange(1, 10).Draw(t, "text")}
+		}), 0, 4, func(i item) string { return i.key })
+		bad := func(i item) bool { return i.text%5 == 0 }
+		targets := rapid.SliceOfN(gen, 1, 4).Draw(t, "targets")
+		took := slices.DeleteFunc(gen.Draw(t, "accepted"), bad)
+		s := search0(targets[0], took, false)
+		for targets = targets[1:]; ; {
+			items, ok := s.next()
+			if len(targets) > 0 && (!ok || rapid.Bool().Draw(t, "now")) {
+				s.retarget(targets[0], true)
+				targets = targets[1:]
+			}
+			if ok {
+				good := !slices.ContainsFunc(items, bad)
+				if good {
+					took = items
+				}
+				s.answer(good)
+			} else if s.over() {
+				break
+			}
+		}
+		order := func(a, b item) int { return cmp.Compare(a.key, b.key) }
+		slices.SortFunc(took, order)
+		if got := slices.SortedFunc(slices.Values(s.with(nil)), order); !slices.Equal(took, got) {
+			t.Fatalf("the client has %v and should have %v", took, got)
 		}
 	})
 }
