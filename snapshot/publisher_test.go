@@ -203,6 +203,7 @@ func TestLimitsOfAViewLeaveOutTheYoungest(t *testing.T) {
 	r := start(t, append(mesh{tenants: 1, services: 3}.events(),
 		put(tenancy.KindTenant, "", tenantName(0), &tenancy.Tenant{TrustDomain: "mesh.example", Limits: tenancy.Limits{ViewResources: 4}})))
 	a := r.connect(0, 0)
+	r.settle()
 	cluster := func(s int) Child {
 		return Child{Cluster, fmt.Sprintf("%s.%s.svc.cluster.local:80", serviceName(s), nsName(0))}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"bailiwick.dev/bailiwick/tenancy/condition"
 	"bailiwick.dev/bailiwick/tenancy/v1alpha1"
 )
 
@@ -193,15 +194,10 @@ the command line.`,
 
 // worst is the condition to look at first: one that is false, or Degraded.
 func (o *objectStatus) worst() (c metav1.Condition, bad bool) {
-	for _, t := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, v1alpha1.ConditionProgrammed} {
-		if i := slices.IndexFunc(o.Conditions, func(c metav1.Condition) bool { return c.Type == t && c.Status == metav1.ConditionFalse }); i >= 0 {
+	for _, t := range condition.Types() {
+		if i := slices.IndexFunc(o.Conditions, func(c metav1.Condition) bool { return c.Type == t && condition.Wrong(&c) }); i >= 0 {
 			return o.Conditions[i], true
 		}
-	}
-	if i := slices.IndexFunc(o.Conditions, func(c metav1.Condition) bool {
-		return c.Type == v1alpha1.ConditionDegraded && c.Status == metav1.ConditionTrue
-	}); i >= 0 {
-		return o.Conditions[i], true
 	}
 	return metav1.Condition{}, false
 }

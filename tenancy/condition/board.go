@@ -37,7 +37,7 @@ type entry struct {
 	since time.Time
 	step  uint64
 	said  []metav1.Condition
-	// turned are the conditions that became False, or False for another reason, with
+	// turned are the conditions that became Wrong, or so for another reason, with
 	// the last Say that returned the object.
 	turned []string
 	// again is set while what was said did not reach its place.
@@ -146,7 +146,7 @@ func (b *Board) Again(ref tenancy.Ref) {
 type Said struct {
 	Ref        tenancy.Ref        `json:"-"`
 	Conditions []metav1.Condition `json:"conditions"`
-	// Turned are the types of those that have become False, or False for another
+	// Turned are the types of those that have become [Wrong], or so for another
 	// reason or generation.
 	Turned []string `json:"-"`
 }
@@ -184,16 +184,16 @@ func (b *Board) Say(fleet *Fleet, mark uint64) []Said {
 	return out
 }
 
-// turn notes which conditions are going to be False that were not, or not for this
+// turn notes which conditions are going to be Wrong that were not, or not for this
 // reason. Those that could not be written yet are kept.
 func (e *entry) turn(after []metav1.Condition) {
 	var turned []string
 	for i := range after {
 		c := &after[i]
 		before := slices.IndexFunc(e.said, func(b metav1.Condition) bool { return b.Type == c.Type })
-		is := before < 0 || e.said[before].Status != metav1.ConditionFalse || e.said[before].Reason != c.Reason ||
+		is := before < 0 || !Wrong(&e.said[before]) || e.said[before].Reason != c.Reason ||
 			e.said[before].ObservedGeneration != c.ObservedGeneration
-		if c.Status == metav1.ConditionFalse && (is || e.again && slices.Contains(e.turned, c.Type)) {
+		if Wrong(c) && (is || e.again && slices.Contains(e.turned, c.Type)) {
 			turned = append(turned, c.Type)
 		}
 	}

@@ -52,6 +52,15 @@ func Types() []string {
 	return []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs, v1alpha1.ConditionProgrammed, v1alpha1.ConditionDegraded}
 }
 
+// Wrong reports whether a condition tells of something that is not in order: it is
+// False, or it is Degraded and True.
+func Wrong(c *metav1.Condition) bool {
+	if c.Type == v1alpha1.ConditionDegraded {
+		return c.Status == metav1.ConditionTrue
+	}
+	return c.Status == metav1.ConditionFalse
+}
+
 // Facts are all that the conditions of one object follow from.
 type Facts struct {
 	Kind tenancy.Kind

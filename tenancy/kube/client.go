@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -42,7 +40,6 @@ func newClients(config *rest.Config) (*clients, error) {
 	shared := rest.CopyConfig(config)
 	// A watch for each kind, and their retries are paced: nothing to hold back.
 	shared.QPS = -1
-	alone(shared)
 	c := &clients{builtin: map[string]rest.Interface{}, codecs: codecs, params: runtime.NewParameterCodec(scheme)}
 	for _, gv := range []schema.GroupVersion{corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion} {
 		own := rest.CopyConfig(shared)
@@ -79,23 +76,6 @@ func (c *clients) definition(ctx context.Context, name string) (metav1.ObjectMet
 		return metav1.ObjectMeta{}, fmt.Errorf("read the metadata of the CRD %s: %w", name, err)
 	}
 	return m.ObjectMeta, nil
-}
-
-// alone gives each watch a connection of its own, which its reader reads itself.
-// Over HTTP/2 a goroutine that they share does, frame by frame, for a third of
-// what an event costs. What HTTP/2's pings were for, the system's do: a peer that
-// is gone without a word is noticed after 30 s.
-func alone(config *rest.Config) {
-	if config.Transport != nil {
-		return // it speaks what it speaks
-	}
-	config.NextProtos = []string{"http/1.1"}
-	if config.Dial == nil {
-		config.Dial = (&net.Dialer{
-			Timeout:         30 * time.Second,
-			KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
-		}).DialContext
-	}
 }
 
 // endpoint lists and watches one kind in all namespaces.

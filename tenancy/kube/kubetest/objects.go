@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 
@@ -108,6 +109,21 @@ func (c *Cluster) Delete(ctx context.Context, user string, objects ...*unstructu
 		if err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("delete %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
 		}
+	}
+	return nil
+}
+
+// Release has an object that was deleted go, whatever its finalizers wait for. One
+// that is gone is no error.
+func (c *Cluster) Release(ctx context.Context, user string, u *unstructured.Unstructured) error {
+	client, err := dynamic.NewForConfig(c.REST(user))
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	patch := []byte(`{"metadata":{"finalizers":null}}`)
+	_, err = client.Resource(Resource(u)).Namespace(u.GetNamespace()).Patch(ctx, u.GetName(), types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("release %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
 	}
 	return nil
 }

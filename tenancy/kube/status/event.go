@@ -51,13 +51,13 @@ type series struct {
 	first time.Time
 }
 
-// announce writes an Event for each condition that turned False. They are a
+// announce writes an Event for each condition that turned Wrong. They are a
 // courtesy: what fails is logged and not tried again.
 func (f *Fleet) announce(ctx context.Context, s condition.Said, stored *unstructured.Unstructured) {
 	before := false
 	for _, name := range condition.Types() {
 		i := slices.IndexFunc(s.Conditions, func(c metav1.Condition) bool { return c.Type == name })
-		if i < 0 || s.Conditions[i].Status != metav1.ConditionFalse {
+		if i < 0 || !condition.Wrong(&s.Conditions[i]) {
 			continue
 		}
 		// What is not accepted is not programmed either, which is one thing to tell.
@@ -82,9 +82,9 @@ func (f *Fleet) event(ctx context.Context, about *unstructured.Unstructured, c *
 		return nil
 	}
 	t.left--
-	note := c.Type + " is False: " + c.Message
-	if c.Message == "" {
-		note = c.Type + " is False"
+	note := c.Type + " is " + string(c.Status)
+	if c.Message != "" {
+		note += ": " + c.Message
 	}
 	if len(note) > longestNote {
 		note = strings.ToValidUTF8(note[:longestNote-3], "") + "..."

@@ -111,6 +111,6 @@ func TestEvents(t *testing.T) {
 	board.Errors(ref, 1, []object.FieldError{{Field: "spec", Message: "wrong"}})
 	b.say(f, board, b.report("second"))
 	events = b.described(ref)
-	require.Len(t, events, 1)
+	require.Len(t, events, 1, "it is not Degraded, which is how it should be")
 	require.Equal(t, metav1.NamespaceSystem, events[0].Namespace)
 }

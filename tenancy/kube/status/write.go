@@ -45,7 +45,7 @@ func (f *Fleet) resource(ref tenancy.Ref) (dynamic.ResourceInterface, bool) {
 const perPass = 200
 
 // Write writes conditions into the status of their objects, and an Event for each
-// that turned False. What could not be
+// that turned Wrong. What could not be
 // written now is returned; an object that is gone needs none.
 func (f *Fleet) Write(ctx context.Context, said []condition.Said) (failed []tenancy.Ref) {
 	f.forget(time.Now())

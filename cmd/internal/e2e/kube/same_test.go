@@ -95,9 +95,13 @@ func clean(t *testing.T, c *kubetest.Cluster, s *scene) {
 	ctx := context.Background() // that of the test is over
 	for _, u := range slices.Backward(s.objects) {
 		var err error
-		if u.GetKind() == "Namespace" {
+		switch u.GetKind() {
+		case "Namespace":
 			err = c.Apply(ctx, kubetest.Admin, kubetest.Namespace(u.GetName(), ""))
-		} else {
+		case "Tenant":
+			// Nobody is there to let it go when its names need not wait any more.
+			err = errors.Join(c.Delete(ctx, kubetest.Admin, u), c.Release(ctx, kubetest.Admin, u))
+		default:
 			err = c.Delete(ctx, kubetest.Admin, u)
 		}
 		if err != nil {
