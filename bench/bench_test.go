@@ -20,6 +20,11 @@ func TestMain(m *testing.M) {
 		exit(runChild(os.Args[2]))
 		return
 	}
+	// The race detector would have each of a hundred children wait a second for
+	// reports when it ends.
+	if err := os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0")); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
