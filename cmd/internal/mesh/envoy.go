@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -253,6 +254,12 @@ func (e *Envoy) Kill() {
 		e.proc.kill()
 	}
 }
+
+// Pause stops the Envoy where it is, with its connections open, until Resume.
+func (e *Envoy) Pause() error { return e.proc.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets it go on.
+func (e *Envoy) Resume() error { return e.proc.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Running reports whether the process has not ended.
 func (e *Envoy) Running() bool { return e.proc.running() }
