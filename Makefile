@@ -53,7 +53,8 @@ reproducible: ## the last commit, built in two places, is the same bytes
 .PHONY: test
 test: envoy kubernetes helm ## all tests with the race detector, real Envoy and Kubernetes included
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=$(SHORTFUZZ)
-	$(real) $(GO) test -race -timeout $(TESTTIME) ./...
+	@# Go remembers results by the packages that a test imports, and not by the programs that it builds.
+	$(real) $(GO) test -race -count 1 -timeout $(TESTTIME) ./...
 
 .PHONY: fuzz
 fuzz: ## every fuzzer for FUZZTIME each (60s)

@@ -25,6 +25,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/identity/tokentest"
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/policy"
 	"bailiwick.dev/bailiwick/tenancy/reference"
@@ -293,7 +294,7 @@ func requireNames(t *testing.T, p policy.Port, c reference.Caller, r policy.Requ
 
 // issue gives a drawn port the issuers that its rules speak about, and says
 // whether it asks for tokens, as the Model does.
-func issue(p *policy.Port, issuers map[string]issuer) {
+func issue(p *policy.Port, issuers map[string]tokentest.Issuer) {
 	p.TokenRequired, p.TokenEnforced = p.TokenRequired && p.HTTP, false
 	enforced := false
 	for _, r := range p.Rules {
@@ -302,7 +303,7 @@ func issue(p *policy.Port, issuers map[string]issuer) {
 	p.TokenRequired, p.TokenEnforced = p.TokenRequired && enforced, enforced
 	for _, name := range []string{"idp", "other"} {
 		if slices.ContainsFunc(p.Rules, func(r policy.Rule) bool { return r.Match.Provider == name }) {
-			p.Providers = append(p.Providers, policy.Provider{Name: name, Issuer: "https://" + name, Audiences: []string{"shop"}, JWKS: issuers[name].jwks()})
+			p.Providers = append(p.Providers, policy.Provider{Name: name, Issuer: "https://" + name, Audiences: []string{"shop"}, JWKS: issuers[name].JWKS()})
 		}
 	}
 }
@@ -332,7 +333,7 @@ func TestEnvoyIsTheFourthJudge(t *testing.T) {
 	f := newFiles(t, ca.acme, "spiffe://acme.example/ns/acme-shop/sa/orders")
 	w := workloadSpec(t)
 	w.Tokens, w.Ports = true, nil
-	issuers := map[string]issuer{"idp": newIssuer(t), "other": newIssuer(t)}
+	issuers := map[string]tokentest.Issuer{"idp": newIssuer(t), "other": newIssuer(t)}
 	type asked struct {
 		port uint16
 		c    reference.Caller
@@ -385,7 +386,7 @@ func TestEnvoyIsTheFourthJudge(t *testing.T) {
 			}
 			claims := maps.Clone(r.Token.Claims)
 			claims["iss"] = "https://" + r.Token.Provider
-			r.Headers["authorization"] = "Bearer " + issuers[r.Token.Provider].token(claims)
+			r.Headers["authorization"] = "Bearer " + issuers[r.Token.Provider].Token(claims)
 		}
 		got, _, err := status(clients[one.c.ID], netip.AddrPortFrom(pod, one.port), r)
 		require.NoError(t, err)

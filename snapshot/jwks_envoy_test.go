@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/identity/tokentest"
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/policy"
 )
@@ -84,7 +85,7 @@ func TestEnvoyFetchesKeys(t *testing.T) {
 		t.Skip("SKIPPED: this Envoy is not told to fetch keys: its resolver filters no addresses")
 	}
 	idp := newIssuer(t)
-	keys := newKeyServer(t, idp.jwks())
+	keys := newKeyServer(t, idp.JWKS())
 	ca := newFleet(t)
 	pod, app, _ := testHosts()
 	own := policy.NamespaceRef{TrustDomain: "acme.example", Namespace: "acme-shop"}
@@ -125,12 +126,12 @@ func TestEnvoyFetchesKeys(t *testing.T) {
 		return out
 	}
 	mine := ca.cert(ca.acme, own.Prefix()+"orders", identity.IssueOptions{})
-	ask := func(port uint16, by issuer) int {
+	ask := func(port uint16, by tokentest.Issuer) int {
 		one := &wire{t: t, at: netip.AddrPortFrom(pod, port), tls: mine}
-		code, _ := one.get("/", "Authorization: Bearer "+by.token(map[string]any{"role": "admin"}))
+		code, _ := one.get("/", "Authorization: Bearer "+by.Token(map[string]any{"role": "admin"}))
 		return code
 	}
-	until := func(port uint16, by issuer, want int) {
+	until := func(port uint16, by tokentest.Issuer, want int) {
 		t.Helper()
 		require.Eventually(t, func() bool { return ask(port, by) == want }, 30*time.Second, 20*time.Millisecond)
 	}
@@ -164,7 +165,7 @@ func TestEnvoyFetchesKeys(t *testing.T) {
 	never, err := tls.Dial("tcp", netip.AddrPortFrom(pod, silent).String(), plain)
 	require.NoError(t, err)
 	defer never.Close()
-	_, err = io.WriteString(never, "GET / HTTP/1.1\r\nHost: orders\r\nAuthorization: Bearer "+idp.token(map[string]any{"role": "admin"})+"\r\n\r\n")
+	_, err = io.WriteString(never, "GET / HTTP/1.1\r\nHost: orders\r\nAuthorization: Bearer "+idp.Token(map[string]any{"role": "admin"})+"\r\n\r\n")
 	require.NoError(t, err)
 	require.Len(t, e.names()["dynamic_active_clusters"], 2*len(sources))
 	require.Equal(t, 401, ask(good, newIssuer(t)), "another's key")
@@ -180,7 +181,7 @@ func TestEnvoyFetchesKeys(t *testing.T) {
 
 	// New keys come by themselves, and the old ones are forgotten.
 	next := newIssuer(t)
-	set := next.jwks()
+	set := next.JWKS()
 	keys.keys.Store(&set)
 	until(good, next, 200)
 	require.Equal(t, 401, ask(good, idp))

@@ -2,12 +2,7 @@ package snapshot
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/identity/tokentest"
 	"bailiwick.dev/bailiwick/tenancy"
 	"bailiwick.dev/bailiwick/tenancy/policy"
 	"bailiwick.dev/bailiwick/tenancy/reference"
@@ -75,40 +71,9 @@ func (w *wire) get(target string, headers ...string) (int, http.Header) {
 	return 0, nil
 }
 
-// issuer signs tokens.
-type issuer struct {
-	t   *testing.T
-	key *ecdsa.PrivateKey
-}
-
-func (i issuer) jwks() string {
-	point, err := i.key.PublicKey.Bytes()
-	require.NoError(i.t, err)
-	part := func(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-	return fmt.Sprintf(`{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","kid":"k","x":%q,"y":%q}]}`, part(point[1:33]), part(point[33:]))
-}
-
-func (i issuer) token(claims map[string]any) string {
-	part := func(v any) string {
-		text, err := json.Marshal(v)
-		require.NoError(i.t, err)
-		return base64.RawURLEncoding.EncodeToString(text)
-	}
-	all := map[string]any{"iss": "https://idp", "aud": "shop", "exp": time.Now().Add(time.Hour).Unix()}
-	for k, v := range claims {
-		all[k] = v
-	}
-	signed := part(map[string]any{"alg": "ES256", "kid": "k"}) + "." + part(all)
-	sum := sha256.Sum256([]byte(signed))
-	r, s, err := ecdsa.Sign(rand.Reader, i.key, sum[:])
-	require.NoError(i.t, err)
-	return signed + "." + base64.RawURLEncoding.EncodeToString(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
-}
-
-func newIssuer(t *testing.T) issuer {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	return issuer{t, key}
+// newIssuer makes one whose tokens the ports of these tests take.
+func newIssuer(t *testing.T) tokentest.Issuer {
+	return tokentest.New(t, map[string]any{"iss": "https://idp", "aud": "shop"})
 }
 
 // yard is one Envoy with a port per subject of the test below.
@@ -162,7 +127,7 @@ func (y *yard) logged(part string) []map[string]any {
 	return found
 }
 
-func newYard(t *testing.T, idp issuer) *yard {
+func newYard(t *testing.T, idp tokentest.Issuer) *yard {
 	envoyBinary(t)
 	ca := newFleet(t)
 	y := &yard{t: t, ca: ca, w: workloadSpec(t), own: policy.NamespaceRef{TrustDomain: "acme.example", Namespace: "acme-shop"}}
@@ -195,7 +160,7 @@ func newYard(t *testing.T, idp issuer) *yard {
 		p.Rules = []policy.Rule{allow, watch, y.rule("acme-shop/audit", policy.Audit, policy.Match{Methods: []string{"GET"}, Paths: []policy.Path{{Type: policy.Prefix, Value: "/seen"}}})}
 	})
 	add(portToken, false, func(p *policy.Port) {
-		p.Providers = []policy.Provider{{Name: "idp", Issuer: "https://idp", Audiences: []string{"shop"}, JWKS: idp.jwks()}}
+		p.Providers = []policy.Provider{{Name: "idp", Issuer: "https://idp", Audiences: []string{"shop"}, JWKS: idp.JWKS()}}
 		p.TokenRequired, p.TokenEnforced = true, true
 		p.Rules = []policy.Rule{y.rule("acme-shop/admins", policy.Allow, policy.Match{Provider: "idp", Claims: []policy.Claim{
 			{Path: []string{"realm", "roles"}, Values: []string{"admin", "ops"}}, {Path: []string{"tenant"}, Values: []string{"acme"}},
@@ -252,7 +217,7 @@ func (y *yard) observes(t *testing.T) {
 	require.Contains(t, stats, "http.inbound_8102.rbac.observed_.policy.acme-shop/watch.shadow_denied: 1\n")
 }
 
-func (y *yard) tokens(t *testing.T, idp issuer) {
+func (y *yard) tokens(t *testing.T, idp tokentest.Issuer) {
 	good := map[string]any{"tenant": "acme", "realm": map[string]any{"roles": []string{"x", "ops"}}}
 	with := func(changes map[string]any) string {
 		all := map[string]any{}
@@ -262,7 +227,7 @@ func (y *yard) tokens(t *testing.T, idp issuer) {
 		for k, v := range changes {
 			all[k] = v
 		}
-		return idp.token(all)
+		return idp.Token(all)
 	}
 	w := y.wire(portToken, y.mine)
 	for name, c := range map[string]struct {
@@ -278,7 +243,7 @@ func (y *yard) tokens(t *testing.T, idp issuer) {
 		"expired":        {"Authorization: Bearer " + with(map[string]any{"exp": 1}), 401},
 		"other issuer":   {"Authorization: Bearer " + with(map[string]any{"iss": "https://evil"}), 401},
 		"other audience": {"Authorization: Bearer " + with(map[string]any{"aud": "bank"}), 403},
-		"other key":      {"Authorization: Bearer " + newIssuer(t).token(good), 401},
+		"other key":      {"Authorization: Bearer " + newIssuer(t).Token(good), 401},
 		"no signature":   {"Authorization: Bearer " + strings.Join(strings.Split(with(nil), ".")[:2], ".") + ".", 401},
 	} {
 		code, _ := w.get("/", c.header)

@@ -2,75 +2,26 @@ package attack
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
-	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"bailiwick.dev/bailiwick/identity"
+	"bailiwick.dev/bailiwick/identity/tokentest"
 )
-
-// issuer signs tokens of users.
-type issuer struct {
-	t   *testing.T
-	key *ecdsa.PrivateKey
-}
-
-func newIssuer(t *testing.T) issuer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	return issuer{t, key}
-}
-
-func encoded(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-func (i issuer) part(v any) string {
-	text, err := json.Marshal(v)
-	require.NoError(i.t, err)
-	return encoded(text)
-}
-
-// jwk is the public key.
-func (i issuer) jwk() map[string]any {
-	point, err := i.key.PublicKey.Bytes()
-	require.NoError(i.t, err)
-	return map[string]any{"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "k", "x": encoded(point[1:33]), "y": encoded(point[33:])}
-}
-
-func (i issuer) jwks() string {
-	text, err := json.Marshal(map[string]any{"keys": []any{i.jwk()}})
-	require.NoError(i.t, err)
-	return string(text)
-}
-
-// signed is a token of that header and those claims.
-func (i issuer) signed(header, claims map[string]any) string {
-	text := i.part(header) + "." + i.part(claims)
-	sum := sha256.Sum256([]byte(text))
-	r, s, err := ecdsa.Sign(rand.Reader, i.key, sum[:])
-	require.NoError(i.t, err)
-	return text + "." + encoded(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
-}
 
 // tokenConfusion calls orders of globex-shop, which asks for a token of globex's
 // issuer; acme has an issuer of the same name with a key of its own.
 func tokenConfusion(w *world) {
-	good, evil := newIssuer(w.t), newIssuer(w.t)
+	good, evil := tokentest.New(w.t, nil), tokentest.New(w.t, nil)
 	w.renew(nil, func(w *world) {
 		provider := "  jwt: {providers: [{name: idp, issuer: https://idp.example, audiences: [orders], jwks: '%s'}]}\n"
-		w.replace(tenantsFile, "  trustDomain: globex.example\n", "  trustDomain: globex.example\n"+fmt.Sprintf(provider, good.jwks()))
-		w.replace(tenantsFile, "  trustDomain: acme.example\n", "  trustDomain: acme.example\n"+fmt.Sprintf(provider, evil.jwks()))
+		w.replace(tenantsFile, "  trustDomain: globex.example\n", "  trustDomain: globex.example\n"+fmt.Sprintf(provider, good.JWKS()))
+		w.replace(tenantsFile, "  trustDomain: acme.example\n", "  trustDomain: acme.example\n"+fmt.Sprintf(provider, evil.JWKS()))
 		w.replace("tenants/globex/policy-granted.yaml", "    methods: [GET]\n", "    methods: [GET]\n    jwt: {provider: idp, claims: [{path: [role], values: [admin]}]}\n")
 	})
 	to := w.sidecar(globexOrders, 8080)
@@ -84,7 +35,7 @@ func tokenConfusion(w *world) {
 		}
 		return out
 	}
-	token := good.signed(head, claims)
+	token := good.Signed(head, claims)
 	ask := func(lines ...string) int {
 		status, _ := w.raw(cert, to, 8080, get("/", lines...))
 		return status
@@ -96,25 +47,25 @@ func tokenConfusion(w *world) {
 		return nil
 	})
 	// A key that is public is no secret to sign with.
-	mac := hmac.New(crypto.SHA256.New, []byte(good.jwks()))
-	text := good.part(with(head, "alg", "HS256")) + "." + good.part(claims)
+	mac := hmac.New(crypto.SHA256.New, []byte(good.JWKS()))
+	text := good.Part(with(head, "alg", "HS256")) + "." + good.Part(claims)
 	_, _ = mac.Write([]byte(text))
 	for name, bad := range map[string]string{
-		"of the issuer of that name at acme": evil.signed(head, claims),
-		"with its key inside":                evil.signed(with(head, "jwk", evil.jwk()), claims),
-		"with the place of its key inside":   evil.signed(with(head, "jku", "http://169.254.169.254/keys"), claims),
-		"of a key that is not there":         good.signed(with(head, "kid", "../k"), claims),
-		"signed with the public key":         text + "." + encoded(mac.Sum(nil)),
-		"not signed":                         good.part(with(head, "alg", "none")) + "." + good.part(claims) + ".",
-		"signed for other claims":            good.part(head) + "." + good.part(with(claims, "role", "admin2")) + token[len(token)-87:],
-		"of another issuer":                  good.signed(head, with(claims, "iss", "https://idp.example/")),
-		"of none":                            good.signed(head, with(claims, "iss", nil)),
-		"for somebody else":                  good.signed(head, with(claims, "aud", "payments")),
-		"for nobody":                         good.signed(head, with(claims, "aud", nil)),
-		"from tomorrow":                      good.signed(head, with(claims, "nbf", time.Now().Add(24*time.Hour).Unix())),
-		"from yesterday":                     good.signed(head, with(claims, "exp", time.Now().Add(-time.Hour).Unix())),
-		"of somebody else":                   good.signed(head, with(claims, "role", "user")),
-		"with a claim that looks like it":    good.signed(head, with(claims, "role", "admin\x00")),
+		"of the issuer of that name at acme": evil.Signed(head, claims),
+		"with its key inside":                evil.Signed(with(head, "jwk", evil.JWK()), claims),
+		"with the place of its key inside":   evil.Signed(with(head, "jku", "http://169.254.169.254/keys"), claims),
+		"of a key that is not there":         good.Signed(with(head, "kid", "../k"), claims),
+		"signed with the public key":         text + "." + tokentest.Encode(mac.Sum(nil)),
+		"not signed":                         good.Part(with(head, "alg", "none")) + "." + good.Part(claims) + ".",
+		"signed for other claims":            good.Part(head) + "." + good.Part(with(claims, "role", "admin2")) + token[len(token)-87:],
+		"of another issuer":                  good.Signed(head, with(claims, "iss", "https://idp.example/")),
+		"of none":                            good.Signed(head, with(claims, "iss", nil)),
+		"for somebody else":                  good.Signed(head, with(claims, "aud", "payments")),
+		"for nobody":                         good.Signed(head, with(claims, "aud", nil)),
+		"from tomorrow":                      good.Signed(head, with(claims, "nbf", time.Now().Add(24*time.Hour).Unix())),
+		"from yesterday":                     good.Signed(head, with(claims, "exp", time.Now().Add(-time.Hour).Unix())),
+		"of somebody else":                   good.Signed(head, with(claims, "role", "user")),
+		"with a claim that looks like it":    good.Signed(head, with(claims, "role", "admin\x00")),
 		"of nothing":                         "",
 		"of no token":                        "x.y.z",
 	} {
@@ -124,9 +75,9 @@ func tokenConfusion(w *world) {
 		"none":                {},
 		"in another header":   {"X-Authorization: Bearer " + token},
 		"in a cookie":         {"Cookie: token=" + token + "; Authorization=" + token},
-		"said to be verified": {"x-jwt-payload: " + good.part(claims), "x-envoy-jwt: " + token},
-		"behind a bad one":    {"Authorization: Bearer " + evil.signed(head, claims), "Authorization: Bearer " + token},
-		"before a bad one":    {"Authorization: Bearer " + token, "Authorization: Bearer " + evil.signed(head, claims)},
+		"said to be verified": {"x-jwt-payload: " + good.Part(claims), "x-envoy-jwt: " + token},
+		"behind a bad one":    {"Authorization: Bearer " + evil.Signed(head, claims), "Authorization: Bearer " + token},
+		"before a bad one":    {"Authorization: Bearer " + token, "Authorization: Bearer " + evil.Signed(head, claims)},
 	} {
 		require.Contains(w.t, []int{0, 400, 401, 403}, ask(lines...), name)
 	}
